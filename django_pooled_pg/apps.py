@@ -1,0 +1,21 @@
+"""Owns the Django app: brings the commands and the checks; the engine works without it."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.checks import register
+
+
+class PooledPgConfig(AppConfig):
+    """`django_pooled_pg` in INSTALLED_APPS."""
+
+    name = "django_pooled_pg"
+    label = "django_pooled_pg"
+    verbose_name = "Pooled PostgreSQL connections"
+
+    def ready(self) -> None:
+        from .prewarming import prewarm_if_serving
+        from .validation import check_all
+
+        register(check_all)
+        prewarm_if_serving()

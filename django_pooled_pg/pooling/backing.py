@@ -1,0 +1,124 @@
+"""Owns every use of psycopg_pool's private names; decides nothing about leases.
+
+Read against psycopg_pool 3.3.3. `tests/pooling/test_backing.py` fails when one of these seams
+moves. What each is for:
+
+- `_start_initial_tasks`, `_nconns`, `_maybe_grow_pool`: connect when somebody asks, one
+  connection for one borrower (psycopg_pool opens a second one for the first borrower).
+- `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
+- `_waiting`: tell those who wait the server's own error; forget those who gave up.
+- `_pool`: count idle connections.  `_closed`: disarm a pool inherited over a fork.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg_pool import ConnectionPool, NullConnectionPool
+from psycopg_pool.base import AttemptWithBackoff
+from psycopg_pool.pool import Schedule, ShrinkPool
+
+Connection: TypeAlias = psycopg.Connection[Any]
+
+
+class ShortBackoff(AttemptWithBackoff):
+    """Wait 0.1 s after the first failure, then longer, but never over a second.
+
+    psycopg_pool doubles its delay without a limit: after an outage of five minutes it would
+    sleep for minutes while the server is there again.
+    """
+
+    INITIAL_DELAY = 0.1
+    LONGEST_DELAY = 1.0
+
+    def update_delay(self, now: float) -> None:
+        super().update_delay(now)
+        self.delay = min(self.delay, self.LONGEST_DELAY)
+
+
+class _Seams:
+    """What both kinds of psycopg_pool get from us."""
+
+    # Names of psycopg_pool's that are used here, declared for the type checker.
+    _lock: threading.RLock
+    _pool: deque[Connection]
+    _waiting: deque[Any]
+    _workers: list[threading.Thread]
+    _nconns: int
+    _opened: bool
+    _closed: bool
+
+    @property
+    def idle(self) -> int:
+        return len(self._pool)
+
+    @property
+    def size(self) -> int:
+        """Connections idle, lent, being made and being cleaned."""
+        return self._nconns
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Raise `error` in every borrower that waits now."""
+        with self._lock:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for client in waiting:
+            client.fail(ConnectFailed(error))
+
+    def forget_those_who_gave_up(self) -> None:
+        """Drop borrowers from the queue that timed out: they'd count for `max_waiting`."""
+        with self._lock:
+            still_waiting = [c for c in self._waiting if c.conn is None and c.error is None]
+            self._waiting.clear()
+            self._waiting.extend(still_waiting)
+
+    def runs_in_own_worker(self) -> bool:
+        return threading.current_thread() in self._workers
+
+    def disarm(self) -> None:
+        """In a forked child: make sure that nothing of the parent's pool acts here.
+
+        Without this, `__del__` would take locks that a thread of the parent may have held
+        at the fork, and wait for worker threads that don't exist here.
+        """
+        self._opened = self._closed = True
+
+
+class Backing(_Seams, ConnectionPool[Connection]):
+    """A `ConnectionPool` that connects when somebody asks for a connection."""
+
+    def _start_initial_tasks(self) -> None:
+        # Nothing is connected yet: the first borrower (or `fill`) starts the growth, which
+        # goes on up to min_size by itself.
+        self._nconns = self._nconns_min = 0
+        self.run_task(Schedule(self, ShrinkPool(self), self.max_idle))
+
+    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
+        super()._add_connection(attempt or ShortBackoff(timeout=self.reconnect_timeout), growing)
+
+    def fill(self) -> None:
+        """Start to open connections, in the background, until there are `min_size`."""
+        with self._lock:
+            if self._nconns < self._min_size:
+                self._maybe_grow_pool()
+
+
+class NullBacking(_Seams, NullConnectionPool[Connection]):
+    """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
+
+    def fill(self) -> None:
+        """Nothing to fill."""
+
+
+AnyBacking: TypeAlias = Backing | NullBacking
+
+
+class ConnectFailed(Exception):
+    """Carries the error of a failed connect to a borrower that waits; never leaves the pool."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -1,0 +1,28 @@
+"""Owns the errors that users meet; holds no logic of the pool.
+
+All of them are subclasses of what Django users already catch.
+"""
+
+from __future__ import annotations
+
+from django.db import OperationalError, ProgrammingError
+
+
+class PoolExhausted(OperationalError):
+    """No connection could be lent within `timeout`, or too many borrowers wait already.
+
+    Subclass of `django.db.OperationalError`. `alias` names the pool; the original
+    psycopg_pool error (`PoolTimeout` or `TooManyRequests`) is the `__cause__`.
+    """
+
+    def __init__(self, message: str, *, alias: str) -> None:
+        super().__init__(message)
+        self.alias = alias
+
+
+class ForkedInTransaction(ProgrammingError):
+    """A forked child used the database inside its parent's atomic block.
+
+    Subclass of `django.db.ProgrammingError`, which Django itself raises for a query on a
+    connection that was closed inside an atomic block.
+    """

@@ -1,0 +1,65 @@
+"""Owns leases: who holds which connection since when; lends and closes nothing itself."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ReferenceType
+
+import psycopg
+
+if TYPE_CHECKING:
+    from .backing import AnyBacking
+    from .pool import Pool
+
+
+class Holder(Protocol):
+    """What borrows: it is told when its lease is gone without its doing."""
+
+    def lease_lost(self) -> None:
+        """Forget the lease: this process is a fork and the connection is the parent's."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Lease:
+    """The record of one borrow. `since` is a `time.monotonic()` reading."""
+
+    pool: Pool
+    connection: psycopg.Connection[Any]
+    # The psycopg_pool it came from: after a close_pool() the pool has another one.
+    backing: AnyBacking
+    # Weak: a lease must not keep the wrapper of a dead thread alive.
+    holder: ReferenceType[Holder] | None
+    thread_id: int
+    since: float
+
+
+def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
+    """Say who has held connections longest, and where their threads are now.
+
+    The places are looked up now (`sys._current_frames`), so a lease costs nothing for it.
+    """
+    now = monotonic()
+    frames = sys._current_frames()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    longest = sorted(leases, key=lambda lease: lease.since)[:limit]
+    lines = []
+    for lease in longest:
+        name = names.get(lease.thread_id, "a thread that has ended")
+        lines.append(
+            f"{name} ({lease.thread_id}) for {now - lease.since:.1f} s, "
+            f"now {_place(frames.get(lease.thread_id))}"
+        )
+    return "; ".join(lines)
+
+
+def _place(frame: FrameType | None) -> str:
+    if frame is None:
+        return "not running"
+    code = frame.f_code
+    return f"at {code.co_filename}:{frame.f_lineno} in {code.co_name}"

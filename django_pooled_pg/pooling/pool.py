@@ -1,0 +1,330 @@
+"""Owns the pool of one alias in one process: borrow, return, close, statistics.
+
+Knows nothing of Django's requests, and uses psycopg_pool through `backing` alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, WeakSet
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from . import session
+from .backing import AnyBacking, Backing, ConnectFailed, Connection, NullBacking
+from .config import PoolConfig
+from .errors import PoolExhausted
+from .fork import detach_from_server
+from .lease import Holder, Lease, describe_longest
+from .statistics import Counters, PoolStatistics
+
+if TYPE_CHECKING:
+    from typing import Self
+
+logger = logging.getLogger(__name__)
+
+
+class Pool:
+    """The connections of one alias in one process.
+
+    `open_session` makes a new, configured server session; it runs in the pool's worker
+    threads. `on_open` is called, without any lock held, each time the pool starts to work.
+
+    Any method may be called from any thread at any time. A closed pool isn't dead: the next
+    borrow opens it again.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        config: PoolConfig,
+        open_session: Callable[[dict[str, Any]], Connection],
+        on_open: Callable[[], None],
+    ) -> None:
+        self.alias = alias
+        self.config = config
+        self.name = config.name or alias
+        self._open_session = open_session
+        self._on_open = on_open
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        # Guards everything below. Reentrant: a signal handler or a destructor may come back
+        # here while its thread holds the lock. Never connect or close while holding it.
+        self._lock = threading.RLock()
+        self._backing: AnyBacking | None = None
+        self._leases: set[Lease] = set()
+        self._waiting = 0
+        self._counters = Counters()
+        # Every connection that is alive, wherever it is: a fork must find them all.
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._last_connect_error: Exception | None = None
+
+    def __repr__(self) -> str:
+        s = self.statistics()
+        return (
+            f"<Pool {self.name!r} alias={self.alias!r} size={s.size}/{s.max_size} "
+            f"in_use={s.in_use} idle={s.idle} waiting={s.waiting}>"
+        )
+
+    # Borrow and return
+
+    def borrow(self, holder: ReferenceType[Holder] | None = None) -> Lease:
+        """Lend a connection, waiting up to `config.timeout` seconds.
+
+        Raises `PoolExhausted` when none is free in time, and the server's own error
+        (`psycopg.OperationalError`) at once when the pool can't connect and has no other
+        connection to wait for.
+        """
+        started = monotonic()
+        with self._lock:
+            self._waiting += 1
+        try:
+            backing, connection = self._wait_for_connection(started)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        now = monotonic()
+        lease = Lease(
+            pool=self,
+            connection=connection,
+            backing=backing,
+            holder=holder,
+            thread_id=threading.get_ident(),
+            since=now,
+        )
+        with self._lock:
+            self._leases.add(lease)
+            self._counters.borrowed(now - started)
+        return lease
+
+    def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
+        while True:
+            backing = self._opened()
+            remaining = started + self.config.timeout - monotonic()
+            try:
+                return backing, backing.getconn(timeout=remaining)
+            except PoolClosed:
+                # Somebody called close_pool() meanwhile: go on with the pool that opens next.
+                continue
+            except ConnectFailed as failed:
+                # A copy: several borrowers may raise it at once, each with its own traceback.
+                raise copy.copy(failed.error) from failed.error
+            except (PoolTimeout, TooManyRequests) as ex:
+                backing.forget_those_who_gave_up()
+                raise self._exhausted(ex) from ex
+
+    def give_back(self, lease: Lease) -> None:
+        """Take a lent connection back. Does nothing when it came back already.
+
+        A connection that can't be brought to a clean state is closed and replaced.
+        """
+        with self._lock:
+            if lease not in self._leases:
+                return
+            self._leases.remove(lease)
+            self._counters.returned(monotonic() - lease.since)
+        connection = lease.connection
+        if not connection.closed:
+            try:
+                session.restore(connection)
+            except psycopg.Error as ex:
+                logger.warning("Pool %r: can't clean a returned connection, closing it: %s",
+                               self.name, ex)
+                connection.close()
+        lease.backing.putconn(connection)
+
+    # Life cycle
+
+    def open(self, *, wait: bool = False) -> None:
+        """Open up to `min_size` connections before anybody asks for them.
+
+        In the background; with `wait`, return when they are there. `wait` raises what
+        `borrow` would raise when that fails.
+        """
+        self._opened().fill()
+        if wait:
+            # Borrowing brings the server's own error; psycopg_pool's wait() only times out.
+            self.give_back(self.borrow())
+            try:
+                self._opened().wait(self.config.timeout)
+            except PoolTimeout as ex:
+                raise self._exhausted(ex) from ex
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close idle connections now and lent ones when they return.
+
+        Those who wait for a connection go on waiting and, like the next borrower, get one
+        of the pool as it opens again. Waits up to `timeout` seconds for a connection that is
+        being made. Safe from any thread at any time.
+        """
+        with self._lock:
+            backing, self._backing = self._backing, None
+        if backing is None:
+            return
+        if backing.runs_in_own_worker():
+            # A callback (`configure`, ...) closes the pool: its thread can't wait for itself.
+            threading.Thread(target=backing.close, args=(timeout,), daemon=True).start()
+        else:
+            backing.close(timeout)
+
+    def forget_inherited(self) -> None:
+        """In a forked child: start empty, and leave the parent's connections alone."""
+        # No lock: this is the child's only thread, and a thread that isn't here may have
+        # held it at the fork.
+        leases, backing = list(self._leases), self._backing
+        for connection in list(self._connections):
+            detach_from_server(connection)
+        if backing is not None:
+            backing.disarm()
+        for lease in leases:
+            lease.backing.disarm()
+        self._start_empty()
+        for lease in leases:
+            holder = lease.holder() if lease.holder is not None else None
+            if holder is not None:
+                holder.lease_lost()
+
+    def _opened(self) -> AnyBacking:
+        with self._lock:
+            if self._backing is not None:
+                return self._backing
+            self._backing = backing = self._make_backing()
+            backing.open()
+        self._on_open()
+        return backing
+
+    def _make_backing(self) -> AnyBacking:
+        config = self.config
+        backing_class = NullBacking if config.pool_class == "null" else Backing
+        backing = backing_class(
+            connection_class=_Connector(self),  # type: ignore[arg-type]
+            min_size=config.min_size,
+            max_size=config.max_size,
+            open=False,
+            check=config.check,
+            reset=config.reset,
+            name=self.name,
+            timeout=config.timeout,
+            max_waiting=config.max_waiting,
+            max_lifetime=config.max_lifetime,
+            max_idle=config.max_idle,
+            reconnect_timeout=config.reconnect_timeout,
+            reconnect_failed=config.reconnect_failed,
+            num_workers=config.num_workers,
+        )
+        return backing
+
+    # Connecting: in the pool's worker threads
+
+    def _connect(self, kwargs: dict[str, Any]) -> Connection:
+        with self._lock:
+            self._counters.connects += 1
+        try:
+            connection = self._open_session(kwargs)
+            try:
+                self._configure(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except Exception as ex:
+            self._connect_failed(ex)
+            raise
+        session.remember(connection)
+        with self._lock:
+            self._connections.add(connection)
+        return connection
+
+    def _configure(self, connection: Connection) -> None:
+        # Not left to psycopg_pool: it would forget, but not close, a connection whose
+        # `configure` fails, and its borrowers would wait for their timeout.
+        if self.config.configure is None:
+            return
+        self.config.configure(connection)
+        if (status := connection.pgconn.transaction_status) != TransactionStatus.IDLE:
+            raise psycopg.ProgrammingError(
+                f"Pool {self.name!r}: 'configure' left the connection in status {status.name}; "
+                "let it end its transaction."
+            )
+
+    def _connect_failed(self, error: Exception) -> None:
+        with self._lock:
+            self._counters.connect_errors += 1
+            self._last_connect_error = error
+            backing = self._backing
+            others = any(not connection.closed for connection in self._connections)
+        # With other connections at work there is something to wait for; without, waiting
+        # until the timeout would only hide the server's answer.
+        if backing is not None and not others:
+            backing.fail_waiting(error)
+
+    # Seeing it
+
+    def statistics(self) -> PoolStatistics:
+        """Return the figures of this moment."""
+        config = self.config
+        with self._lock:
+            backing, counters = self._backing, self._counters
+            return PoolStatistics(
+                alias=self.alias,
+                name=self.name,
+                pool_class=config.pool_class,
+                min_size=config.min_size,
+                max_size=config.max_size,
+                size=backing.size if backing is not None else len(self._leases),
+                in_use=len(self._leases),
+                idle=backing.idle if backing is not None else 0,
+                waiting=self._waiting,
+                borrows=counters.borrows,
+                returns=counters.returns,
+                wait_total=counters.wait_total,
+                wait_max=counters.wait_max,
+                held_total=counters.held_total,
+                held_max=counters.held_max,
+                exhausted=counters.exhausted,
+                connects=counters.connects,
+                connect_errors=counters.connect_errors,
+            )
+
+    def _exhausted(self, cause: PoolTimeout | TooManyRequests) -> PoolExhausted:
+        with self._lock:
+            self._counters.exhausted += 1
+            leases, waiting = list(self._leases), self._waiting
+            connect_error = self._last_connect_error
+        config = self.config
+        if isinstance(cause, TooManyRequests):
+            what = f"{config.max_waiting} borrowers (max_waiting) wait already"
+        else:
+            what = f"no connection was free within {config.timeout:g} s (timeout)"
+        message = (
+            f"Pool {self.name!r} in process {os.getpid()}: {what}. "
+            f"{len(leases)} of {config.max_size} (max_size) connections are in use, "
+            f"{waiting} borrowers wait."
+        )
+        if leases:
+            message += f" Held longest by: {describe_longest(leases)}."
+        if connect_error is not None:
+            message += f" The last attempt to connect failed: {connect_error}."
+        message += (
+            " Hold connections for a shorter time, or raise max_size or timeout in "
+            f"DATABASES[{self.alias!r}]['OPTIONS']['pool']."
+        )
+        return PoolExhausted(message, alias=self.alias)
+
+
+class _Connector:
+    """Stands where psycopg_pool expects a connection class, of which it calls `connect`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def connect(self: Self, conninfo: str = "", **kwargs: Any) -> Connection:
+        return self._pool._connect(kwargs)

@@ -1,0 +1,118 @@
+"""Owns the pools of this process: make, find, close, fork, exit. Borrows nothing itself."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .backing import Connection
+from .config import PoolConfig
+from .pool import Pool
+
+logger = logging.getLogger(__name__)
+
+Settings = dict[str, Any]
+SessionOpener = Callable[[dict[str, Any]], Connection]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Entry:
+    pool: Pool
+    # The very dict the pool was made from, and what it said then. Django's test runner
+    # changes the dict in place (NAME becomes the test database's): then the pool is stale.
+    source: Settings
+    settings: Settings
+
+
+# Guards _entries and _open_listeners. Never held while a pool opens, closes or connects.
+_lock = threading.RLock()
+_entries: dict[str, list[_Entry]] = {}
+_open_listeners: list[Callable[[], None]] = []
+
+
+def snapshot(settings: Settings) -> Settings:
+    """Copy the settings as deep as dicts go, to notice when they change later."""
+    return {k: snapshot(v) if isinstance(v, dict) else v for k, v in settings.items()}
+
+
+def pool_for(
+    alias: str,
+    source: Settings,
+    make_opener: Callable[[Settings, PoolConfig], SessionOpener],
+) -> Pool | None:
+    """Return the pool of these settings, made now if need be; `None` where there is none.
+
+    Equal settings under one alias share one pool. Raises `ImproperlyConfigured`.
+    """
+    with _lock:
+        entries = _entries.setdefault(alias, [])
+        for entry in entries:
+            if entry.settings == source:
+                return entry.pool
+        settings = snapshot(source)
+        config = PoolConfig.from_settings(alias, settings)
+        stale = [entry for entry in entries if entry.source is source]
+        for entry in stale:
+            entries.remove(entry)
+        pool = None
+        if config is not None:
+            pool = Pool(alias, config, make_opener(settings, config), _opened)
+            entries.append(_Entry(pool=pool, source=source, settings=settings))
+    for entry in stale:
+        entry.pool.close()
+    return pool
+
+
+def pools() -> list[Pool]:
+    """Return all pools of this process."""
+    with _lock:
+        return [entry.pool for entries in _entries.values() for entry in entries]
+
+
+def close(alias: str) -> None:
+    """Close the pools of an alias; the next borrow opens them again."""
+    with _lock:
+        found = [entry.pool for entry in _entries.get(alias, ())]
+    for pool in found:
+        pool.close()
+
+
+def on_open(listener: Callable[[], None]) -> None:
+    """Call `listener` each time a pool starts to work in this process (or in a child)."""
+    with _lock:
+        if listener not in _open_listeners:
+            _open_listeners.append(listener)
+
+
+def _opened() -> None:
+    with _lock:
+        listeners = list(_open_listeners)
+    for listener in listeners:
+        listener()
+
+
+@atexit.register
+def _close_all_at_exit() -> None:
+    # Before the interpreter goes: a psycopg_pool left open waits for each of its threads.
+    for pool in pools():
+        pool.close(timeout=1.0)
+
+
+def _forget_in_child() -> None:
+    # The lock may have been held by a thread that isn't here; its data are whole enough,
+    # because they change by single list and dict operations only.
+    global _lock
+    _lock = threading.RLock()
+    for pool in pools():
+        try:
+            pool.forget_inherited()
+        except Exception:  # one pool must not keep the others attached to the parent
+            logger.exception("Pool %r could not be forgotten in a forked child", pool.name)
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

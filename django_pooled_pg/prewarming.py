@@ -1,0 +1,56 @@
+"""Owns opening pools before the first request; how a pool opens is its own matter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from django.db import connections
+
+from .pooling.pool import Pool
+
+logger = logging.getLogger(__name__)
+
+# Whether this process, or the one it was forked from, has prewarmed its pools.
+_prewarmed = False
+
+
+def prewarm() -> None:
+    """Open `min_size` connections in each pool whose `prewarm` option asks for it.
+
+    The app calls this when Django is ready, and again in each forked child. Call it yourself
+    where neither happens, for example in gunicorn's `post_worker_init` when the app isn't in
+    INSTALLED_APPS. With `"prewarm": "wait"` it returns when the connections are there, and
+    raises the server's error when they can't be made.
+    """
+    global _prewarmed
+    _prewarmed = True
+    for alias in connections:
+        connection = connections[alias]
+        pool = getattr(connection, "pool", None)
+        if isinstance(pool, Pool) and pool.config.prewarm:
+            with connection.wrap_database_errors:
+                pool.open(wait=pool.config.prewarm == "wait")
+
+
+def prewarm_if_serving() -> None:
+    """Prewarm, unless this process runs a management command: those want to be quick."""
+    if Path(sys.argv[0]).name not in ("manage.py", "django-admin", "__main__.py"):
+        prewarm()
+
+
+def _prewarm_in_child() -> None:
+    # A server that preloads the application (gunicorn --preload, uWSGI, Celery) got ready in
+    # the parent: its workers are the children.
+    if _prewarmed:
+        try:
+            prewarm()
+        except Exception:  # nothing can be raised out of a fork
+            logger.exception("Prewarming failed in a forked child; the first request will retry")
+
+
+# Handlers run in the order in which they were registered: the import of `registry` above puts
+# this one after the one that empties the pools.
+os.register_at_fork(after_in_child=_prewarm_in_child)

@@ -1,0 +1,52 @@
+"""Owns the system checks; must not connect to a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.base.validation import BaseDatabaseValidation
+
+from .pooling.config import PoolConfig
+
+
+class PoolValidation(BaseDatabaseValidation):
+    """Checks one alias: `manage.py check --database ALIAS`, with or without the app."""
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        return [*super().check(**kwargs), *_check(self.connection)]
+
+
+def check_all(
+    app_configs: Sequence[AppConfig] | None = None,
+    databases: Iterable[str] | None = None,
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """Check the pools of all aliases; registered by the app, so that each start runs it."""
+    checked = set(databases or ())  # those PoolValidation takes care of
+    return [
+        message
+        for alias in connections
+        if alias not in checked and isinstance(connections[alias].validation, PoolValidation)
+        for message in _check(connections[alias])
+    ]
+
+
+def _check(connection: DatabaseWrapper) -> list[CheckMessage]:
+    try:
+        PoolConfig.from_settings(connection.alias, connection.settings_dict)
+    except ImproperlyConfigured as ex:
+        return [
+            Error(
+                str(ex),
+                hint="Every option is described in docs/settings.md.",
+                obj=f"DATABASES[{connection.alias!r}]",
+                id="pooled_pg.E001",
+            )
+        ]
+    return []

@@ -1,0 +1,194 @@
+"""Owns the meeting of Django's DatabaseWrapper and the pool: connect borrows, close returns.
+
+The only module that relies on names of Django's that aren't documented;
+`tests/test_django_contract.py` fails when one of them moves.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
+from django.db.backends.signals import connection_created
+from django.utils.asyncio import async_unsafe
+
+from .monitoring import endpoint
+from .pooling import registry
+from .pooling.config import PoolConfig
+from .pooling.errors import ForkedInTransaction
+from .pooling.lease import Lease
+from .pooling.pool import Pool
+from .pooling.session import session_of
+from .validation import PoolValidation
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper as _Base
+else:
+    _Base = object
+
+if not is_psycopg3:
+    raise ImproperlyConfigured(
+        "django_pooled_pg needs psycopg 3, but Django found psycopg2 only. "
+        'Run: pip install "psycopg[binary,pool]"'
+    )
+
+registry.on_open(endpoint.ensure_running)
+
+
+class PooledDatabaseMixin(_Base):
+    """Put in front of a PostgreSQL engine's DatabaseWrapper to let it borrow from a pool."""
+
+    validation_class = PoolValidation
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pool: Pool | None = None
+        # What _pool was looked up for; None: not looked up yet.
+        self._pool_settings: registry.Settings | None = None
+        self._lease: Lease | None = None
+        self._connected_before = False
+        self._forked_in_atomic = False
+        self._self_ref = ref(self)
+
+    # Pool
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool of this alias in this process, or `None` where there is none.
+
+        Raises `ImproperlyConfigured` for bad settings.
+        """
+        if self._pool_settings != self.settings_dict:
+            if self.alias == NO_DB_ALIAS:
+                self._pool = None
+            else:
+                self._pool = registry.pool_for(self.alias, self.settings_dict, self._make_opener)
+            self._pool_settings = registry.snapshot(self.settings_dict)
+        return self._pool
+
+    def close_pool(self) -> None:
+        """Close the idle connections of this alias now, and lent ones when they return.
+
+        Safe from any thread at any time; the next query opens the pool again.
+        """
+        registry.close(self.alias)
+
+    def _make_opener(
+        self, settings: registry.Settings, config: PoolConfig
+    ) -> registry.SessionOpener:
+        engine, alias = type(self), self.alias
+        settings = {**settings, "OPTIONS": {**settings["OPTIONS"], "pool": False}}
+
+        def open_session(kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
+            # A wrapper of its own for each session, without a pool: the session is opened and
+            # configured just as this engine (or a subclass of it) does it without pooling.
+            opener = engine(registry.snapshot(settings), alias)
+            opener.Database = _ConnectsWith(config.connection_class)
+            return opener._open_session(kwargs)
+
+        return open_session
+
+    def _open_session(self, kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
+        """Do what Django's `connect` does, but for what belongs to each borrow."""
+        self.check_settings()
+        params = {**self.get_connection_params(), "autocommit": True, **kwargs}
+        connection = self.connection = self.get_new_connection(params)
+        try:
+            self.autocommit = True
+            self.init_connection_state()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # Connect and close
+
+    @async_unsafe
+    def ensure_connection(self) -> None:
+        if self._forked_in_atomic and self.connection is None and self.in_atomic_block:
+            raise ForkedInTransaction(
+                f"Database {self.alias!r}: this process was forked inside an atomic block. The "
+                "transaction belongs to the parent process; leave the block before you use the "
+                "database here, or fork outside of it."
+            )
+        super().ensure_connection()
+
+    @async_unsafe
+    def connect(self) -> None:
+        """Borrow a connection. In place of Django's, which prepares one for each request."""
+        pool = self.pool
+        if pool is None:
+            super().connect()
+            return
+        self.check_settings()
+        # As Django's own: the previous connection may have been closed in an atomic block.
+        self.in_atomic_block = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.needs_rollback = False
+        self.health_check_enabled = self.settings_dict["CONN_HEALTH_CHECKS"]
+        self.health_check_done = True
+        self.close_at = time.monotonic()  # return it at the end of the request
+        self.closed_in_transaction = False
+        self.errors_occurred = False
+        self._forked_in_atomic = False
+
+        self._lease = lease = pool.borrow(self._self_ref)
+        self.connection = connection = lease.connection
+        try:
+            self.isolation_level = connection.isolation_level or IsolationLevel.READ_COMMITTED
+            self.autocommit = True
+            if not self.settings_dict["AUTOCOMMIT"]:
+                self.set_autocommit(False)
+            self._announce(lease)
+        except BaseException:
+            self.close()
+            raise
+        self.run_on_commit = []
+
+    def _announce(self, lease: Lease) -> None:
+        # For a session that is new, since receivers configure sessions; and for a wrapper
+        # that is new, since receivers also install execute wrappers on it.
+        session = session_of(lease.connection)
+        if not (session.announced and self._connected_before):
+            connection_created.send(sender=self.__class__, connection=self)
+            session.announced = self._connected_before = True
+
+    def _close(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self.connection = None
+            with self.wrap_database_errors:
+                lease.pool.give_back(lease)
+        elif self.connection is not None:
+            # Not borrowed: no pool, or put here by someone who knows why.
+            with self.wrap_database_errors:
+                self.connection.close()
+
+    def close_if_health_check_failed(self) -> None:
+        # What is lent was alive when it was lent. Asked before each query: no more than this.
+        if self._lease is None:
+            super().close_if_health_check_failed()
+
+    def lease_lost(self) -> None:
+        """In a forked child: the connection and the transaction are the parent's."""
+        self._lease = self.connection = None
+        self.run_on_commit = []
+        if self.in_atomic_block:
+            self.closed_in_transaction = self.needs_rollback = True
+            self._forked_in_atomic = True
+
+
+class _ConnectsWith:
+    """The psycopg module, but for `connect`, which makes connections of the class given."""
+
+    def __init__(self, connection_class: type[psycopg.Connection[Any]]) -> None:
+        self.connect = connection_class.connect
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(psycopg, name)
