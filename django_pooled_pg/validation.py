@@ -9,7 +9,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
-from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.validation import BaseDatabaseValidation
 
 from .pooling.config import PoolConfig
@@ -37,7 +37,7 @@ def check_all(
     ]
 
 
-def _check(connection: DatabaseWrapper) -> list[CheckMessage]:
+def _check(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
     try:
         PoolConfig.from_settings(connection.alias, connection.settings_dict)
     except ImproperlyConfigured as ex:

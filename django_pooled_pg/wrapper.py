@@ -7,7 +7,8 @@ The only module that relies on names of Django's that aren't documented;
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 import psycopg
@@ -20,6 +21,7 @@ from django.utils.asyncio import async_unsafe
 from .monitoring import endpoint
 from .pooling import registry
 from .pooling.config import PoolConfig
+from .pooling.connector import SessionOpener
 from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
 from .pooling.pool import Pool
@@ -78,9 +80,7 @@ class PooledDatabaseMixin(_Base):
         """
         registry.close(self.alias)
 
-    def _make_opener(
-        self, settings: registry.Settings, config: PoolConfig
-    ) -> registry.SessionOpener:
+    def _make_opener(self, settings: registry.Settings, config: PoolConfig) -> SessionOpener:
         engine, alias = type(self), self.alias
         settings = {**settings, "OPTIONS": {**settings["OPTIONS"], "pool": False}}
 
@@ -88,7 +88,7 @@ class PooledDatabaseMixin(_Base):
             # A wrapper of its own for each session, without a pool: the session is opened and
             # configured just as this engine (or a subclass of it) does it without pooling.
             opener = engine(registry.snapshot(settings), alias)
-            opener.Database = _ConnectsWith(config.connection_class)
+            opener.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
             return opener._open_session(kwargs)
 
         return open_session
@@ -97,7 +97,8 @@ class PooledDatabaseMixin(_Base):
         """Do what Django's `connect` does, but for what belongs to each borrow."""
         self.check_settings()
         params = {**self.get_connection_params(), "autocommit": True, **kwargs}
-        connection = self.connection = self.get_new_connection(params)
+        connection: psycopg.Connection[Any] = self.get_new_connection(params)
+        self.connection = connection
         try:
             self.autocommit = True
             self.init_connection_state()

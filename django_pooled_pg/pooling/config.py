@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -142,16 +142,18 @@ def _validated(alias: str, key: str, value: Any) -> Any:
     return _choice(alias, key, value, ("pool", "null"))
 
 
-def _unknown(alias: str, key: object) -> _Invalid:
+def _unknown(alias: str, key: str) -> _Invalid:
     if key in NOT_HERE:
-        return _Invalid(alias, None, f"has the option {key!r}, which is not used here: "
-                        f"{NOT_HERE[cast(str, key)]}")
+        return _Invalid(
+            alias,
+            None,
+            f"has the option {key!r}, which is not used here: {NOT_HERE[key]}",
+        )
     near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0.0)
     return _Invalid(
         alias,
         None,
-        f"has the unknown option {key!r}; did you mean {near[0]!r}? "
-        f"Options: {', '.join(_KEYS)}",
+        f"has the unknown option {key!r}; did you mean {near[0]!r}? Options: {', '.join(_KEYS)}",
     )
 
 
@@ -184,9 +186,7 @@ def _is_connection_class(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, psycopg.Connection)
 
 
-def _imported(
-    alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str
-) -> Any:
+def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str) -> Any:
     if isinstance(value, str):
         try:
             value = import_string(value)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import ReferenceType
 
 import psycopg
 
@@ -25,6 +24,9 @@ class Holder(Protocol):
         """Forget the lease: this process is a fork and the connection is the parent's."""
 
 
+HolderRef = Callable[[], Holder | None]
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Lease:
     """The record of one borrow. `since` is a `time.monotonic()` reading."""
@@ -34,7 +36,7 @@ class Lease:
     # The psycopg_pool it came from: after a close_pool() the pool has another one.
     backing: AnyBacking
     # Weak: a lease must not keep the wrapper of a dead thread alive.
-    holder: ReferenceType[Holder] | None
+    holder: HolderRef | None
     thread_id: int
     since: float
 

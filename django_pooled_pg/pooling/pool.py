@@ -11,23 +11,17 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
-from weakref import ReferenceType, WeakSet
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from . import session
 from .backing import AnyBacking, Backing, ConnectFailed, Connection, NullBacking
 from .config import PoolConfig
+from .connector import Connector, SessionOpener
 from .errors import PoolExhausted
-from .fork import detach_from_server
-from .lease import Holder, Lease, describe_longest
+from .lease import HolderRef, Lease, describe_longest
 from .statistics import Counters, PoolStatistics
-
-if TYPE_CHECKING:
-    from typing import Self
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +40,7 @@ class Pool:
         self,
         alias: str,
         config: PoolConfig,
-        open_session: Callable[[dict[str, Any]], Connection],
+        open_session: SessionOpener,
         on_open: Callable[[], None],
     ) -> None:
         self.alias = alias
@@ -64,9 +58,9 @@ class Pool:
         self._leases: set[Lease] = set()
         self._waiting = 0
         self._counters = Counters()
-        # Every connection that is alive, wherever it is: a fork must find them all.
-        self._connections: WeakSet[Connection] = WeakSet()
-        self._last_connect_error: Exception | None = None
+        self._connector = Connector(
+            self.name, self._open_session, self.config.configure, self._fail_waiting
+        )
 
     def __repr__(self) -> str:
         s = self.statistics()
@@ -77,7 +71,7 @@ class Pool:
 
     # Borrow and return
 
-    def borrow(self, holder: ReferenceType[Holder] | None = None) -> Lease:
+    def borrow(self, holder: HolderRef | None = None) -> Lease:
         """Lend a connection, waiting up to `config.timeout` seconds.
 
         Raises `PoolExhausted` when none is free in time, and the server's own error
@@ -137,8 +131,9 @@ class Pool:
             try:
                 session.restore(connection)
             except psycopg.Error as ex:
-                logger.warning("Pool %r: can't clean a returned connection, closing it: %s",
-                               self.name, ex)
+                logger.warning(
+                    "Pool %r: can't clean a returned connection, closing it: %s", self.name, ex
+                )
                 connection.close()
         lease.backing.putconn(connection)
 
@@ -181,8 +176,7 @@ class Pool:
         # No lock: this is the child's only thread, and a thread that isn't here may have
         # held it at the fork.
         leases, backing = list(self._leases), self._backing
-        for connection in list(self._connections):
-            detach_from_server(connection)
+        self._connector.detach_all()
         if backing is not None:
             backing.disarm()
         for lease in leases:
@@ -192,6 +186,10 @@ class Pool:
             holder = lease.holder() if lease.holder is not None else None
             if holder is not None:
                 holder.lease_lost()
+
+    def _fail_waiting(self, error: Exception) -> None:
+        if (backing := self._backing) is not None:
+            backing.fail_waiting(error)
 
     def _opened(self) -> AnyBacking:
         with self._lock:
@@ -206,7 +204,7 @@ class Pool:
         config = self.config
         backing_class = NullBacking if config.pool_class == "null" else Backing
         backing = backing_class(
-            connection_class=_Connector(self),  # type: ignore[arg-type]
+            connection_class=self._connector,  # type: ignore[arg-type]
             min_size=config.min_size,
             max_size=config.max_size,
             open=False,
@@ -222,49 +220,6 @@ class Pool:
             num_workers=config.num_workers,
         )
         return backing
-
-    # Connecting: in the pool's worker threads
-
-    def _connect(self, kwargs: dict[str, Any]) -> Connection:
-        with self._lock:
-            self._counters.connects += 1
-        try:
-            connection = self._open_session(kwargs)
-            try:
-                self._configure(connection)
-            except BaseException:
-                connection.close()
-                raise
-        except Exception as ex:
-            self._connect_failed(ex)
-            raise
-        session.remember(connection)
-        with self._lock:
-            self._connections.add(connection)
-        return connection
-
-    def _configure(self, connection: Connection) -> None:
-        # Not left to psycopg_pool: it would forget, but not close, a connection whose
-        # `configure` fails, and its borrowers would wait for their timeout.
-        if self.config.configure is None:
-            return
-        self.config.configure(connection)
-        if (status := connection.pgconn.transaction_status) != TransactionStatus.IDLE:
-            raise psycopg.ProgrammingError(
-                f"Pool {self.name!r}: 'configure' left the connection in status {status.name}; "
-                "let it end its transaction."
-            )
-
-    def _connect_failed(self, error: Exception) -> None:
-        with self._lock:
-            self._counters.connect_errors += 1
-            self._last_connect_error = error
-            backing = self._backing
-            others = any(not connection.closed for connection in self._connections)
-        # With other connections at work there is something to wait for; without, waiting
-        # until the timeout would only hide the server's answer.
-        if backing is not None and not others:
-            backing.fail_waiting(error)
 
     # Seeing it
 
@@ -290,15 +245,14 @@ class Pool:
                 held_total=counters.held_total,
                 held_max=counters.held_max,
                 exhausted=counters.exhausted,
-                connects=counters.connects,
-                connect_errors=counters.connect_errors,
+                connects=self._connector.attempts,
+                connect_errors=self._connector.failures,
             )
 
     def _exhausted(self, cause: PoolTimeout | TooManyRequests) -> PoolExhausted:
         with self._lock:
             self._counters.exhausted += 1
             leases, waiting = list(self._leases), self._waiting
-            connect_error = self._last_connect_error
         config = self.config
         if isinstance(cause, TooManyRequests):
             what = f"{config.max_waiting} borrowers (max_waiting) wait already"
@@ -311,20 +265,10 @@ class Pool:
         )
         if leases:
             message += f" Held longest by: {describe_longest(leases)}."
-        if connect_error is not None:
-            message += f" The last attempt to connect failed: {connect_error}."
+        if self._connector.last_error is not None:
+            message += f" The last attempt to connect failed: {self._connector.last_error}."
         message += (
             " Hold connections for a shorter time, or raise max_size or timeout in "
             f"DATABASES[{self.alias!r}]['OPTIONS']['pool']."
         )
         return PoolExhausted(message, alias=self.alias)
-
-
-class _Connector:
-    """Stands where psycopg_pool expects a connection class, of which it calls `connect`."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    def connect(self: Self, conninfo: str = "", **kwargs: Any) -> Connection:
-        return self._pool._connect(kwargs)

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .backing import Connection
 from .config import PoolConfig
+from .connector import SessionOpener
 from .pool import Pool
 
 logger = logging.getLogger(__name__)
 
 Settings = dict[str, Any]
-SessionOpener = Callable[[dict[str, Any]], Connection]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -45,8 +45,6 @@ class Counters:
     held_total: float = 0.0
     held_max: float = 0.0
     exhausted: int = 0
-    connects: int = 0
-    connect_errors: int = 0
 
     def borrowed(self, waited: float) -> None:
         self.borrows += 1
