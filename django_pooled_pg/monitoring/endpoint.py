@@ -1,0 +1,271 @@
+"""Owns the Unix socket on which this process answers questions about its pools.
+
+Must never stand in the way of the work: whatever goes wrong here, a borrow goes on.
+
+Threads, not asyncio: under gevent an event loop in "another thread" would count as running in
+every greenlet, and Django would refuse all database access there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import secrets
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from .runtime_dir import runtime_dir
+from .snapshot import process_snapshot
+
+logger = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 4096
+# Seconds in which a client must have sent its request and taken its answer.
+CLIENT_SECONDS = 1.0
+# Seconds between two looks at whether the socket's file is still there.
+CHECK_SECONDS = 10.0
+_MAX_CLIENTS = 16
+
+_REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {"snapshot": process_snapshot}
+
+# Guards the start; never waited for.
+_starting = threading.Lock()
+_endpoint: _Endpoint | None = None
+_warned = False
+_exiting = False
+
+
+def ensure_running() -> None:
+    """Answer from now on, if this process doesn't yet. Cheap; never raises or waits."""
+    global _endpoint, _warned
+    if _endpoint is not None or _exiting:
+        return
+    # Not waiting: whoever holds the lock does what we want, and it might be this very
+    # thread, interrupted by a signal handler.
+    if not _starting.acquire(blocking=False):
+        return
+    try:
+        if _endpoint is None:
+            _endpoint = _Endpoint()
+    except Exception as ex:  # whatever it is: it must not break the borrow
+        if not _warned:
+            _warned = True
+            logger.warning(
+                "manage.py poolstats won't see process %d: %s",
+                os.getpid(),
+                ex,
+                exc_info=not isinstance(ex, OSError),
+            )
+    finally:
+        _starting.release()
+
+
+def stop() -> None:
+    """Stop answering and remove the socket. `ensure_running` starts it again."""
+    global _endpoint
+    endpoint, _endpoint = _endpoint, None
+    if endpoint is not None:
+        endpoint.stop()
+
+
+class _Endpoint:
+    """A listening socket and the thread that waits for clients."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._stopping = threading.Event()
+        self._free_slots = threading.BoundedSemaphore(_MAX_CLIENTS)
+        self._clients: set[socket.socket] = set()
+        self._listener, self._path = _listen()
+        self._thread = threading.Thread(
+            target=self._run, name="django_pooled_pg endpoint", daemon=True
+        )
+        try:
+            self._thread.start()
+        except BaseException:
+            self._path.unlink(missing_ok=True)
+            self._listener.close()
+            raise
+
+    def stop(self) -> None:
+        # A process that was forked without Python's knowledge must leave the file alone.
+        if self._pid != os.getpid():
+            return
+        self._stopping.set()
+        # The file first: a socket that refuses means to clients that its process is dead.
+        self._path.unlink(missing_ok=True)
+        for connected in (self._listener, *self._clients):
+            with suppress(OSError):  # the other side, or its own thread, closed it
+                connected.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
+        self._thread.join(CLIENT_SECONDS)
+        self._listener.close()
+
+    def close_inherited(self) -> None:
+        """In a forked child: let go, so that the parent's socket dies with the parent."""
+        # close() and not shutdown(), which would reach the parent.
+        for inherited in (self._listener, *self._clients):
+            inherited.close()
+
+    # In the endpoint's own thread
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._listener.settimeout(CHECK_SECONDS)
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                self._keep_file()
+            except OSError as ex:
+                if not self._stopping.is_set():
+                    logger.warning("The poolstats endpoint can't accept: %s", ex)
+                    # No spinning, e.g. while there are no file descriptors left.
+                    self._stopping.wait(CLIENT_SECONDS)
+            else:
+                self._admit(client)
+
+    def _keep_file(self) -> None:
+        # Touched, it doesn't look old to those who clean temporary folders. Only when no
+        # client came: each one that comes has found the file.
+        try:
+            os.utime(self._path)
+        except FileNotFoundError:
+            self._listen_again()
+        except OSError as ex:
+            logger.warning("The poolstats endpoint can't touch %s: %s", self._path, ex)
+
+    def _listen_again(self) -> None:
+        try:
+            listener, path = _listen()
+        except OSError as ex:
+            logger.debug("The poolstats endpoint can't make its socket again: %s", ex)
+            return
+        lost, self._listener, self._path = self._listener, listener, path
+        lost.close()
+        if self._stopping.is_set():  # and stop() saw the lost one only
+            path.unlink(missing_ok=True)
+            listener.close()
+
+    def _admit(self, client: socket.socket) -> None:
+        self._clients.add(client)
+        # Waits for CLIENT_SECONDS at most, since nobody stays longer.
+        self._free_slots.acquire()
+        try:
+            # One thread each, so that a client that hangs holds up nobody else.
+            threading.Thread(
+                target=self._serve, args=(client,), name="django_pooled_pg client", daemon=True
+            ).start()
+        except RuntimeError:
+            # No more threads, be it for a limit or because the interpreter exits.
+            self._serve(client)
+
+    # In a client's thread
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            with client:
+                _converse(client)
+        except OSError as ex:
+            logger.debug("A client of the poolstats endpoint went away or hung: %s", ex)
+        finally:
+            self._clients.discard(client)
+            self._free_slots.release()
+
+
+def _listen() -> tuple[socket.socket, Path]:
+    path = runtime_dir() / f"{os.getpid()}-{secrets.token_hex(4)}.sock"
+    unfinished = path.with_suffix(".new")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(unfinished))
+        listener.listen(128)
+        # Only now under its name: before listen() it refuses, as a dead process' socket does.
+        unfinished.rename(path)
+    except BaseException:
+        listener.close()
+        unfinished.unlink(missing_ok=True)
+        raise
+    return listener, path
+
+
+def _converse(client: socket.socket) -> None:
+    deadline = monotonic() + CLIENT_SECONDS
+    if not _may_ask(client):
+        return
+    request = b""
+    while b"\n" not in request and len(request) <= MAX_REQUEST_BYTES:
+        _set_deadline(client, deadline)
+        received = client.recv(MAX_REQUEST_BYTES + 1 - len(request))
+        if not received:
+            return
+        request += received
+    answer = json.dumps(_answer(request), separators=(",", ":"))
+    _set_deadline(client, deadline)
+    client.sendall(answer.encode() + b"\n")
+
+
+def _set_deadline(client: socket.socket, deadline: float) -> None:
+    if (remaining := deadline - monotonic()) <= 0:
+        raise TimeoutError("too slow")
+    client.settimeout(remaining)
+
+
+def _may_ask(client: socket.socket) -> bool:
+    # The folder keeps others out already; this is for a folder that was opened later.
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    size = struct.calcsize("3i")
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _, uid, _ = struct.unpack("3i", credentials)
+    if uid in (os.geteuid(), 0):
+        return True
+    logger.warning("User %d tried to ask the poolstats endpoint, and got no answer", uid)
+    return False
+
+
+def _answer(request: bytes) -> dict[str, Any]:
+    if len(request) > MAX_REQUEST_BYTES:
+        return _error(f"The request is longer than {MAX_REQUEST_BYTES} bytes.")
+    try:
+        name = json.loads(request)["request"]
+        ask = _REQUESTS[name]
+    except (ValueError, RecursionError):
+        return _error("The request is not JSON.")
+    except (KeyError, TypeError):
+        return _error(f"The request is none of: {', '.join(_REQUESTS)}.")
+    try:
+        return {"ok": True, "result": ask()}
+    except Exception as ex:  # told to the one who asked; the endpoint lives on
+        logger.exception("The poolstats endpoint could not answer %r", name)
+        return _error(f"{type(ex).__name__} in the process that was asked")
+
+
+def _error(message: str) -> dict[str, Any]:
+    return {"ok": False, "error": message}
+
+
+@atexit.register
+def _stop_at_exit() -> None:
+    global _exiting
+    _exiting = True
+    stop()
+
+
+def _forget_in_child() -> None:
+    global _starting, _endpoint, _warned
+    # A thread that isn't here may have held the lock at the fork.
+    _starting = threading.Lock()
+    _warned = False
+    inherited, _endpoint = _endpoint, None
+    if inherited is not None:
+        inherited.close_inherited()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

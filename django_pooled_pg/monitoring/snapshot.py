@@ -1,0 +1,61 @@
+"""Owns what one process tells about itself and its pools.
+
+Must not know how it is asked, and imports neither `django.http`, settings nor models. Tells
+no connection parameters: what is shown here ends on screens and in log files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import PurePath
+from typing import Any
+
+from ..pooling import registry
+
+# Raised when a key is taken away or changes its meaning; new keys may come without.
+VERSION = 1
+
+_started = time.time()
+
+
+def process_snapshot() -> dict[str, Any]:
+    """Return this process and its pools at this moment, ready for JSON.
+
+    - `version`: `VERSION`;
+    - `pid`, `parent_pid`;
+    - `process`: a short name of what runs, e.g. `"gunicorn"` or `"manage.py migrate"`;
+    - `started`: seconds since the epoch, when this package was loaded or, in a forked child,
+      when it was forked;
+    - `pools`: for each pool the fields of `PoolStatistics`.
+    """
+    return {
+        "version": VERSION,
+        "pid": os.getpid(),
+        "parent_pid": os.getppid(),
+        "process": _process_name(sys.argv),
+        "started": _started,
+        "pools": [asdict(pool.statistics()) for pool in registry.pools()],
+    }
+
+
+def _process_name(argv: list[str]) -> str:
+    script = PurePath(argv[0] if argv else "")
+    # `python -m gunicorn` runs .../gunicorn/__main__.py.
+    name = script.parent.name if script.name == "__main__.py" else script.name
+    if name in ("", "-c", "-m"):
+        return "python"
+    # Of the arguments only Django's subcommand: others may be anything, secrets too.
+    if name in ("manage.py", "django-admin", "django") and argv[1:] and argv[1][:1] != "-":
+        return f"{name} {argv[1]}"
+    return name
+
+
+def _restart_clock_in_child() -> None:
+    global _started
+    _started = time.time()
+
+
+os.register_at_fork(after_in_child=_restart_clock_in_child)
