@@ -1,0 +1,1 @@
+"""A small real Django site on an embedded PostgreSQL; serves the demo, the benchmark, the tests."""

@@ -1,0 +1,26 @@
+"""Owns the choice of TCP ports on 127.0.0.1; opens no server."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+
+def free_port() -> int:
+    """Return a port that nobody has now and that stays free while its server is down."""
+    # Not from the range that outgoing connections get their ports from: there, somebody's
+    # connection could take the port while the server is down, even one to this very port.
+    while not is_free(port := random.randrange(20000, 32000)):
+        pass
+    return port
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

