@@ -1,0 +1,1 @@
+"""A library: authors, books, tags and reviews."""
