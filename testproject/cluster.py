@@ -59,7 +59,7 @@ class Cluster:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.temporary = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="django-pooled-pg-"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="testproject-postgresql-"))
         programs.make_folder(self.folder)
         self.data = self.folder / "data"
         self.log = self.data / "server.log"
@@ -130,9 +130,8 @@ class Cluster:
         if self._port is not None:
             self._start_on(self._port)
             return
-        for port in (self._last_port(), *(free_port() for _ in range(4))):
-            if port is None:
-                continue
+        ports = [self._last_port() or free_port(), *(free_port() for _ in range(4))]
+        for port in ports:
             # Before the start: who finds a server that runs must find its port, too.
             self._port_file.write_text(str(port))
             try:
@@ -209,8 +208,7 @@ class Cluster:
         """Let the server live as long as this process and its forked children."""
         if self._hold is None:
             watcher = [sys.executable, "-m", "testproject.cluster", str(self.folder)]
-            if self.temporary:
-                watcher.append("--remove")
+            watcher += ["--remove"] if self.temporary else []
             self._hold = keeper.Hold(self.folder, watcher, cwd=ROOT)
 
     def release(self) -> None:

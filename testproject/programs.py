@@ -80,7 +80,7 @@ def run(
 
 
 def user_folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"django-pooled-pg-{os.geteuid()}"
+    return Path(tempfile.gettempdir()) / f"testproject-postgresql-{os.geteuid()}"
 
 
 def make_folder(folder: Path) -> None:
