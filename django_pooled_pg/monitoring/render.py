@@ -12,7 +12,7 @@ from .client import ProcessReport
 Pool = dict[str, Any]
 
 _HEADER = (
-    "DATABASE",
+    "ALIAS",
     "PROCESS",
     "SIZE",
     "IN USE",
