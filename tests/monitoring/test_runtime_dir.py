@@ -55,9 +55,7 @@ def test_same_settings_name_in_another_place_is_another_project(
     assert runtime_dir() != path
 
 
-def test_programs_without_a_settings_module_find_each_other(
-    temporary: Path, settings: Any
-) -> None:
+def test_programs_without_a_settings_module_find_each_other(temporary: Path, settings: Any) -> None:
     settings.SETTINGS_MODULE = None
     assert runtime_dir() == runtime_dir()
 
