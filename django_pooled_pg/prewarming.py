@@ -23,16 +23,20 @@ def prewarm() -> None:
     The app calls this when Django is ready, and again in each forked child. Call it yourself
     where neither happens, for example in gunicorn's `post_worker_init` when the app isn't in
     INSTALLED_APPS. With `"prewarm": "wait"` it returns when the connections are there, and
-    raises the server's error when they can't be made.
+    raises the server's error when they can't be made. A forked child doesn't wait.
     """
     global _prewarmed
     _prewarmed = True
+    _open_pools(may_wait=True)
+
+
+def _open_pools(*, may_wait: bool) -> None:
     for alias in connections:
         connection = connections[alias]
         pool = getattr(connection, "pool", None)
         if isinstance(pool, Pool) and pool.config.prewarm:
             with connection.wrap_database_errors:
-                pool.open(wait=pool.config.prewarm == "wait")
+                pool.open(wait=may_wait and pool.config.prewarm == "wait")
 
 
 def prewarm_if_serving() -> None:
@@ -43,10 +47,10 @@ def prewarm_if_serving() -> None:
 
 def _prewarm_in_child() -> None:
     # A server that preloads the application (gunicorn --preload, uWSGI, Celery) got ready in
-    # the parent: its workers are the children.
+    # the parent: its workers are the children. Never waits: a fork must not hang.
     if _prewarmed:
         try:
-            prewarm()
+            _open_pools(may_wait=False)
         except Exception:  # nothing can be raised out of a fork
             logger.exception("Prewarming failed in a forked child; the first request will retry")
 

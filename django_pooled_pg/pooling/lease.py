@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +25,13 @@ class Holder(Protocol):
     def lease_lost(self) -> None:
         """Forget the lease: this process is a fork and the connection is the parent's."""
 
+
+# Where code lives that tells nothing about the application.
+_LIBRARIES = (
+    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    str(Path(__file__).parents[1]),
+    "<frozen ",
+)
 
 HolderRef = Callable[[], Holder | None]
 
@@ -61,7 +70,11 @@ def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
 
 
 def _place(frame: FrameType | None) -> str:
+    """Say where a thread is: in the application if it can be found there, else in a library."""
     if frame is None:
         return "not running"
-    code = frame.f_code
-    return f"at {code.co_filename}:{frame.f_lineno} in {code.co_name}"
+    place: FrameType | None = frame
+    while place is not None and place.f_code.co_filename.startswith(_LIBRARIES):
+        place = place.f_back
+    found = place or frame
+    return f"at {found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"

@@ -1,0 +1,49 @@
+"""Fixtures for all tests: wrappers with pools of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.pooling import registry
+
+_numbers = itertools.count()
+
+MakeWrapper = Callable[..., DatabaseWrapper]
+
+
+@pytest.fixture
+def database(django_db_setup: None) -> dict[str, Any]:
+    """Settings of the test database, with nothing in OPTIONS."""
+    return {**registry.snapshot(connection.settings_dict), "OPTIONS": {}}
+
+
+@pytest.fixture
+def make_wrapper(database: dict[str, Any], django_db_blocker: Any) -> Iterator[MakeWrapper]:
+    """Make wrappers: `make_wrapper(pool={...}, OPTIONS={...}, alias="a", TIME_ZONE=...)`.
+
+    Each call has an alias, and so a pool, of its own unless `alias` is given.
+    """
+    made: list[DatabaseWrapper] = []
+
+    def make(pool: Any = None, alias: str = "", **changes: Any) -> DatabaseWrapper:
+        settings = {**database, **changes}
+        if pool is not None:
+            settings["OPTIONS"] = {**settings["OPTIONS"], "pool": pool}
+        wrapper = DatabaseWrapper(settings, alias or f"test{next(_numbers)}")
+        made.append(wrapper)
+        return wrapper
+
+    with django_db_blocker.unblock():
+        yield make
+        for wrapper in made:
+            wrapper.inc_thread_sharing()  # it may belong to a thread that has ended
+            wrapper.in_atomic_block = False
+            wrapper.close()
+            wrapper.close_pool()
+

@@ -1,0 +1,88 @@
+"""Fails when a private seam of psycopg_pool moves: see `backing.py`."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import deque
+
+import psycopg_pool
+import pytest
+from psycopg_pool import ConnectionPool, NullConnectionPool
+from psycopg_pool import pool as module
+from psycopg_pool.base import AttemptWithBackoff
+
+from django_pooled_pg.pooling.backing import Backing, ConnectFailed, NullBacking, ShortBackoff
+
+
+def parameters(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=[ConnectionPool, NullConnectionPool], ids=["pool", "null"])
+def theirs(request: pytest.FixtureRequest) -> ConnectionPool:
+    pool: ConnectionPool = request.param("", min_size=0, max_size=2, open=False)
+    return pool
+
+
+def test_attributes_exist_with_their_types(theirs: ConnectionPool) -> None:
+    assert isinstance(theirs._pool, deque)
+    assert isinstance(theirs._waiting, deque)
+    assert isinstance(theirs._workers, list)
+    assert theirs._nconns == 0
+    assert theirs._min_size == 0
+    assert theirs._opened is False
+    assert theirs._closed is True
+    assert hasattr(theirs._lock, "acquire")
+
+
+def test_methods_exist_with_their_signatures() -> None:
+    assert parameters(ConnectionPool._start_initial_tasks) == ["self"]
+    assert parameters(ConnectionPool._maybe_grow_pool) == ["self"]
+    assert parameters(ConnectionPool._add_connection) == ["self", "attempt", "growing"]
+    assert parameters(ConnectionPool.run_task) == ["self", "task"]
+    assert parameters(AttemptWithBackoff.__init__) == ["self", "timeout"]
+    assert parameters(AttemptWithBackoff.update_delay) == ["self", "now"]
+    assert parameters(module.Schedule.__init__) == ["self", "pool", "task", "delay"]
+    assert parameters(module.ShrinkPool.__init__) == ["self", "pool"]
+
+
+def test_connecting_goes_through_the_connection_class() -> None:
+    source = inspect.getsource(ConnectionPool._connect)
+    assert "self.connection_class.connect(" in source
+
+
+def test_a_waiting_client_can_be_failed() -> None:
+    client = module.WaitingClient()
+    assert (client.conn, client.error) == (None, None)
+    assert client.fail(ConnectFailed(OSError("no"))) is True
+    assert isinstance(client.error, ConnectFailed)
+
+
+def test_ours_replace_what_they_mean_to_replace() -> None:
+    assert Backing._add_connection is not ConnectionPool._add_connection
+    assert Backing._start_initial_tasks is not ConnectionPool._start_initial_tasks
+    assert NullBacking._start_initial_tasks is not Backing._start_initial_tasks
+
+
+def test_the_backoff_stays_short() -> None:
+    backoff, now, delays = ShortBackoff(timeout=3600), 0.0, []
+    for _ in range(40):
+        backoff.update_delay(now)
+        now += backoff.delay
+        delays.append(backoff.delay)
+    assert delays[0] < 0.2
+    assert max(delays) <= ShortBackoff.LONGEST_DELAY
+
+
+def test_version_is_one_that_was_read() -> None:
+    major_minor = tuple(map(int, psycopg_pool.__version__.split(".")[:2]))
+    assert major_minor == (3, 3), "read psycopg_pool again: see backing.py"
+
+
+def test_own_worker_is_recognised() -> None:
+    pool = Backing("", min_size=0, max_size=1, open=False)
+    assert not pool.runs_in_own_worker()
+    pool._workers.append(threading.current_thread())
+    assert pool.runs_in_own_worker()
+    pool._workers.clear()

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from psycopg_pool import ConnectionPool
+
+from django_pooled_pg.pooling.config import NOT_HERE, PoolConfig
+
+
+def read(pool: Any, **settings: Any) -> PoolConfig | None:
+    return PoolConfig.from_settings("default", {"OPTIONS": {"pool": pool}, **settings})
+
+
+def refused(pool: Any, **settings: Any) -> str:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        read(pool, **settings)
+    return str(caught.value)
+
+
+class Connection(psycopg.Connection[Any]):
+    pass
+
+
+def callback(connection: psycopg.Connection[Any]) -> None:
+    pass
+
+
+@pytest.mark.parametrize("pool", [True, None, {}])
+def test_defaults_where_nothing_is_said(pool: Any) -> None:
+    assert read(pool) == PoolConfig()
+    assert PoolConfig.from_settings("default", {}) == PoolConfig()
+
+
+def test_false_means_no_pool_whatever_else_is_set() -> None:
+    assert read(False) is None
+    assert read(False, CONN_MAX_AGE=60) is None
+
+
+def test_every_keyword_of_psycopg_pool_is_taken_or_explained() -> None:
+    theirs = set(inspect.signature(ConnectionPool.__init__).parameters) - {"self"}
+    ours = {field.name for field in dataclasses.fields(PoolConfig)}
+    assert theirs - ours == set(NOT_HERE)
+
+
+def test_callables_may_be_dotted_paths() -> None:
+    path = f"{__name__}.callback"
+    config = read({"configure": path, "check": callback, "reset": path})
+    assert config is not None
+    assert config.configure is not None
+    assert config.configure.__qualname__ == "callback"
+    assert config.check is callback
+
+
+def test_connection_class_may_be_a_dotted_path() -> None:
+    config = read({"connection_class": "psycopg.Connection"})
+    assert config is not None
+    assert config.connection_class is psycopg.Connection
+    assert read({"connection_class": Connection}).connection_class is Connection  # type: ignore[union-attr]
+
+
+def test_sizes_follow_each_other() -> None:
+    assert read({"min_size": 20}).max_size == 20  # type: ignore[union-attr]
+    assert read({"min_size": 4, "max_size": None}).max_size == 4  # type: ignore[union-attr]
+    assert read({"max_size": 3}).min_size == 1  # type: ignore[union-attr]
+    null = read({"class": "null"})
+    assert null is not None
+    assert (null.min_size, null.max_size, null.pool_class) == (0, 10, "null")
+
+
+def test_what_djangos_own_pool_takes_is_taken() -> None:
+    config = read({"min_size": 2, "max_size": 4, "timeout": 5, "max_lifetime": 1800, "name": "a"})
+    assert config == PoolConfig(
+        min_size=2, max_size=4, timeout=5.0, max_lifetime=1800.0, name="a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"maxsize": 3}, ["unknown option 'maxsize'", "did you mean 'max_size'?"]),
+        ({"conninfo": "x"}, ["'conninfo'", "HOST"]),
+        ({"kwargs": {}}, ["'kwargs'", "directly into OPTIONS"]),
+        ({"min_size": 5, "max_size": 3}, ["['min_size'] is 5", "max_size 3"]),
+        ({"max_size": 0}, ["['max_size'] is 0", "at least 1"]),
+        ({"max_size": "4"}, ["['max_size'] is '4'", "whole number"]),
+        ({"max_size": True}, ["['max_size'] is True", "whole number"]),
+        ({"num_workers": 0}, ["['num_workers'] is 0", "at least 1"]),
+        ({"timeout": -1}, ["['timeout'] is -1", "more than 0"]),
+        ({"timeout": 0}, ["['timeout'] is 0", "more than 0"]),
+        ({"max_idle": math.nan}, ["['max_idle'] is nan"]),
+        ({"reconnect_timeout": -0.1}, ["['reconnect_timeout'] is -0.1", "0 or more"]),
+        ({"configure": "no.such.thing"}, ["['configure']", "can't be imported", "no.such.thing"]),
+        ({"check": 3}, ["['check'] is 3", "a callable or a dotted path"]),
+        ({"connection_class": dict}, ["['connection_class']", "psycopg.Connection"]),
+        ({"prewarm": 1}, ["['prewarm'] is 1", "False, True, 'wait'"]),
+        ({"class": "nul"}, ["['class'] is 'nul'", "'pool', 'null'"]),
+        ({"class": "null", "min_size": 1}, ["['min_size'] is 1", "keeps no connections"]),
+        ({"name": 3}, ["['name'] is 3", "a string"]),
+        ("yes", ["is 'yes'", "True or False"]),
+    ],
+    ids=str,
+)
+def test_bad_settings_say_which_and_what_to_write(pool: Any, said: list[str]) -> None:
+    message = refused(pool)
+    assert message.startswith("DATABASES['default']['OPTIONS']['pool']")
+    for words in said:
+        assert words in message
+
+
+@pytest.mark.parametrize("age", [60, None])
+def test_persistent_connections_are_refused_with_the_way_out(age: int | None) -> None:
+    message = refused({}, CONN_MAX_AGE=age)
+    assert f"['CONN_MAX_AGE'] is {age}" in message
+    assert "max_lifetime" in message
+
+
+def test_settings_are_not_changed() -> None:
+    pool = {"max_size": None, "min_size": 2, "class": "pool"}
+    read(pool)
+    assert pool == {"max_size": None, "min_size": 2, "class": "pool"}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_pooled_pg.pooling import registry
+from django_pooled_pg.pooling.pool import Pool
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def alias() -> str:
+    return f"registry{next(_numbers)}"
+
+
+def make_opener(settings: Any, config: Any) -> Any:
+    def open_session(kwargs: dict[str, Any]) -> Any:
+        raise AssertionError("nobody connects here")
+
+    return open_session
+
+
+def settings(**pool: Any) -> dict[str, Any]:
+    return {"NAME": "books", "OPTIONS": {"pool": pool}}
+
+
+def test_equal_settings_share_a_pool(alias: str) -> None:
+    pool = registry.pool_for(alias, settings(), make_opener)
+    assert isinstance(pool, Pool)
+    assert registry.pool_for(alias, settings(), make_opener) is pool
+    assert registry.pool_for(alias, settings(max_size=2), make_opener) is not pool
+    assert pool in registry.pools()
+
+
+def test_many_threads_at_once_make_one_pool(alias: str) -> None:
+    barrier = threading.Barrier(8)
+
+    def find(_: int) -> Pool | None:
+        barrier.wait(5)
+        return registry.pool_for(alias, settings(), make_opener)
+
+    with ThreadPoolExecutor(8) as executor:
+        pools = set(executor.map(find, range(8)))
+    assert len(pools) == 1
+
+
+def test_settings_changed_in_place_replace_their_pool(alias: str) -> None:
+    source = settings()
+    stale = registry.pool_for(alias, source, make_opener)
+    source["NAME"] = "test_books"
+    pool = registry.pool_for(alias, source, make_opener)
+    assert pool is not stale
+    assert stale not in registry.pools()
+    assert pool in registry.pools()
+
+
+def test_no_pool_where_the_settings_say_so(alias: str) -> None:
+    assert registry.pool_for(alias, {"OPTIONS": {"pool": False}}, make_opener) is None
+
+
+def test_bad_settings_leave_nothing_behind(alias: str) -> None:
+    before = registry.pools()
+    with pytest.raises(ImproperlyConfigured):
+        registry.pool_for(alias, settings(maxsize=2), make_opener)
+    assert registry.pools() == before
+
+
+def test_closing_an_alias_nobody_knows_is_fine() -> None:
+    registry.close("nobody")
+
+
+def test_a_snapshot_notices_changes_inside() -> None:
+    source = settings(max_size=2)
+    copy = registry.snapshot(source)
+    assert copy == source
+    source["OPTIONS"]["pool"]["max_size"] = 3
+    assert copy != source

@@ -1,0 +1,25 @@
+"""Small questions to the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def fetch(wrapper: BaseDatabaseWrapper, sql: str, params: Any = None) -> Any:
+    """Return the first value of the first row."""
+    with wrapper.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()[0]
+
+
+def backend_pid(wrapper: BaseDatabaseWrapper) -> int:
+    """Return the process id of the server session."""
+    return int(fetch(wrapper, "SELECT pg_backend_pid()"))
+
+
+def sessions(wrapper: BaseDatabaseWrapper, application_name: str) -> int:
+    """Return how many sessions of that name the server has."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+    return int(fetch(wrapper, sql, [application_name]))
