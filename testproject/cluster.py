@@ -32,9 +32,8 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
-    # The data may be lost with the machine; the tests and the demo should be quick.
+    # The data may be lost with the machine (not with the server: commits reach the kernel).
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "jit": "off",
     # Lets a standby catch up without a replication slot.
