@@ -36,13 +36,19 @@ def primary() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def kept_folder() -> Iterator[Path]:
     # Not tmp_path: the server's user must be able to pass through all parents.
     folder = Path(tempfile.mkdtemp(prefix="testproject-postgresql-"))
     yield folder
-    wait_until(lambda: not Cluster(folder).running())
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(kept_folder: Path) -> Iterator[Path]:
+    """A folder for a shared server, which has to be stopped at the end of each test."""
+    yield kept_folder
+    wait_until(lambda: not Cluster(kept_folder).running())
 
 
 def query(cluster: Cluster, sql: str) -> Any:
