@@ -100,13 +100,27 @@ class _Endpoint:
         if self._pid != os.getpid():
             return
         self._stopping.set()
-        # The file first: a socket that refuses means to clients that its process is dead.
+        for client in tuple(self._clients):
+            with suppress(OSError):  # the client, or its own thread, closed it
+                client.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
+        woken = self._wake()
+        # The file before the listener: a socket that refuses tells of a dead process.
         self._path.unlink(missing_ok=True)
-        for connected in (self._listener, *self._clients):
-            with suppress(OSError):  # the other side, or its own thread, closed it
-                connected.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
-        self._thread.join(CLIENT_SECONDS)
+        if woken:
+            self._thread.join(CLIENT_SECONDS)
         self._listener.close()
+
+    def _wake(self) -> bool:
+        # A listener that is closed or shut down doesn't wake the thread that waits for it.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.setblocking(False)
+            try:
+                client.connect(os.fspath(self._path))
+            except BlockingIOError:
+                pass  # more clients than it can keep up with: it is awake
+            except OSError:
+                return False  # the file was deleted: it wakes within CHECK_SECONDS
+        return True
 
     def close_inherited(self) -> None:
         """In a forked child: let go, so that the parent's socket dies with the parent."""
@@ -122,14 +136,18 @@ class _Endpoint:
                 self._listener.settimeout(CHECK_SECONDS)
                 client, _ = self._listener.accept()
             except TimeoutError:
-                self._keep_file()
+                if not self._stopping.is_set():
+                    self._keep_file()
             except OSError as ex:
                 if not self._stopping.is_set():
                     logger.warning("The poolstats endpoint can't accept: %s", ex)
                     # No spinning, e.g. while there are no file descriptors left.
                     self._stopping.wait(CLIENT_SECONDS)
             else:
-                self._admit(client)
+                if self._stopping.is_set():
+                    client.close()
+                else:
+                    self._admit(client)
 
     def _keep_file(self) -> None:
         # Touched, it doesn't look old to those who clean temporary folders. Only when no

@@ -191,7 +191,7 @@ def test_wrong_answers(folder: Path, answer: bytes, error: str) -> None:
     ],
 )
 def test_wrong_pools(folder: Path, running: Path, change: dict[str, Any], error: str) -> None:
-    pool = {name: 0 for name in client._POOL_FIELDS} | {"alias": "a", "name": "a"}
+    pool = dict.fromkeys(client._POOL_FIELDS, 0) | {"alias": "a", "name": "a"}
     good: dict[str, Any] = {"version": 1, "process": "x", "pools": [pool]}
 
     def line() -> bytes:

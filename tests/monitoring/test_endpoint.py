@@ -351,6 +351,21 @@ def test_exit_removes_the_socket_at_once_and_silently(folder: Path) -> None:
         assert sockets(folder) == []
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_stopping_takes_no_time(running: Path, deleted: bool) -> None:
+    ask(running)
+    if deleted:
+        running.unlink()
+    started = monotonic()
+    endpoint.stop()
+    assert monotonic() - started < endpoint.CLIENT_SECONDS / 2
+
+
+def test_exit_is_silent_when_the_file_was_deleted(folder: Path) -> None:
+    script = "os.unlink(endpoint._endpoint._path)"
+    run_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
+
+
 def test_nothing_starts_while_the_process_exits(folder: Path) -> None:
     script = """
 import atexit

@@ -93,16 +93,42 @@ def test_columns() -> None:
 def test_figures_of_a_pool_in_milliseconds() -> None:
     row = lines(table([report(12, BUSY)]))[0]
     assert row == (
-        ["default", "12 gunicorn", "3/10", "1", "2", "4", "10"]
-        + ["2.0", "12.3", "20.0", "2500.0", "7", "5"]
+        [
+            "default",
+            "12 gunicorn",
+            "3/10",
+            "1",
+            "2",
+            "4",
+            "10",
+            "2.0",
+            "12.3",
+            "20.0",
+            "2500.0",
+            "7",
+            "5",
+        ]
     )
 
 
 def test_totals_have_weighted_means_and_the_greatest_maximum() -> None:
     total = lines(table([report(12, BUSY), report(14, LESS_BUSY)]))[2]
     assert total == (
-        ["default", "total of 2 processes", "4/20", "1", "2", "4", "40"]
-        + ["2.0", "500.0", "20.0", "2500.0", "8", "5"]
+        [
+            "default",
+            "total of 2 processes",
+            "4/20",
+            "1",
+            "2",
+            "4",
+            "40",
+            "2.0",
+            "500.0",
+            "20.0",
+            "2500.0",
+            "8",
+            "5",
+        ]
     )
 
 
