@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import psycopg
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     port = options.port or free_port()
     say(f"Starting gunicorn with {options.workers} workers of {options.threads} threads ...")
     with gunicorn(options, port) as server:
-        wait_until_healthy(server, port)
+        wait_until_up(server, port, options.workers)
         say(f"The site is at http://{HOST}:{port}/")
         if options.serve:
             say("See its pools from another terminal: python -m testproject.manage poolstats")
@@ -215,24 +217,36 @@ def ignored_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def wait_until_healthy(server: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_up(server: subprocess.Popen[bytes], port: int, workers: int) -> None:
+    """Wait until the site is healthy and each of its workers has answered."""
     deadline = time.monotonic() + START_TIMEOUT
     problem = "no answer"
+    pids: set[int] = set()
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise DemoError(f"gunicorn ended with status {server.returncode}.")
-        connection = http.client.HTTPConnection(HOST, port, timeout=5)
         try:
-            connection.request("GET", "/health")
-            if (status := connection.getresponse().status) == 200:
+            ask(port, "/health")
+            # Several at once: workers without work are not asked in turn.
+            with ThreadPoolExecutor(2 * workers) as executor:
+                answers = executor.map(lambda _: ask(port, "/pid"), range(2 * workers))
+                pids.update(json.loads(answer)["pid"] for answer in answers)
+            if len(pids) >= workers:
                 return
-            problem = f"status {status}"
+            problem = f"{len(pids)} of {workers} workers answer"
         except (OSError, http.client.HTTPException) as ex:
             problem = str(ex)
-        finally:
-            connection.close()
         time.sleep(0.1)
-    raise DemoError(f"the site does not answer: {problem}.")
+    raise DemoError(f"the site is not up: {problem}.")
+
+
+def ask(port: int, path: str) -> bytes:
+    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=5)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise http.client.HTTPException(f"{path} answers with status {response.status}")
+        return response.read()
 
 
 def manage(*args: str) -> None:

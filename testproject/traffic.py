@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import itertools
 import math
 import random
 import threading
@@ -58,17 +59,19 @@ def run(
     *,
     duration: float,
     concurrency: int = 8,
+    requests_per_connection: int = 25,
     progress: Progress | None = None,
     interval: float = 0.2,
 ) -> Result:
     """Send requests for `duration` seconds from `concurrency` threads, each on its connection.
 
+    Connections are renewed now and then: a server with several processes can spread them anew.
     `progress` is called in this thread each `interval` seconds with the fraction of time that
     is over and the figures so far. Raises `ValueError` for a host other than this one.
     """
     if not _is_loopback(host):
         raise ValueError(f"Load is sent to this machine only, not to {host!r}.")
-    traffic = _Traffic(host, port, targets)
+    traffic = _Traffic(host, port, targets, requests_per_connection)
     threads = [threading.Thread(target=traffic.work, daemon=True) for _ in range(concurrency)]
     started = time.monotonic()
     for thread in threads:
@@ -96,10 +99,13 @@ def percentile(values: Sequence[float], fraction: float) -> float:
 
 
 class _Traffic:
-    def __init__(self, host: str, port: int, targets: Sequence[Target]) -> None:
+    def __init__(
+        self, host: str, port: int, targets: Sequence[Target], requests_per_connection: int
+    ) -> None:
         self._host = host
         self._port = port
         self._targets = targets
+        self._requests_per_connection = requests_per_connection
         self._weights = [target.weight for target in targets]
         self._lock = threading.Lock()
         self.stopping = threading.Event()
@@ -108,7 +114,11 @@ class _Traffic:
     def work(self) -> None:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=REQUEST_TIMEOUT)
         dice = random.Random()
-        while not self.stopping.is_set():
+        for number in itertools.count():
+            if self.stopping.is_set():
+                break
+            if number % self._requests_per_connection == 0:
+                connection.close()  # the next request opens it again
             (target,) = dice.choices(self._targets, self._weights)
             started = time.monotonic()
             error = None

@@ -55,13 +55,18 @@ def run(server: ThreadingHTTPServer, *targets: Target, **options: object) -> tra
 
 
 def test_connections_are_kept_and_figures_add_up(server: ThreadingHTTPServer) -> None:
-    result = run(server, Target(path="/"), concurrency=3)
+    result = run(server, Target(path="/"), concurrency=3, requests_per_connection=10**6)
     assert result.requests == Handler.seen.total() == len(result.latencies) > 3
     assert len(Handler.clients) == 3
     assert (result.errors, result.messages) == (0, [])
     assert 0 < result.p50 <= result.p99 <= max(result.latencies)
     assert result.rate == result.requests / result.duration
     assert result.duration >= 0.3
+
+
+def test_connections_are_renewed(server: ThreadingHTTPServer) -> None:
+    result = run(server, Target(path="/"), concurrency=1, requests_per_connection=2)
+    assert len(Handler.clients) == (result.requests + 1) // 2
 
 
 def test_weights_and_forms(server: ThreadingHTTPServer) -> None:
