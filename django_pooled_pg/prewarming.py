@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 
 from django.db import connections
 
+from .pooling import registry
 from .pooling.pool import Pool
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,4 @@ def _prewarm_in_child() -> None:
             logger.exception("Prewarming failed in a forked child; the first request will retry")
 
 
-# Handlers run in the order in which they were registered: the import of `registry` above puts
-# this one after the one that empties the pools.
-os.register_at_fork(after_in_child=_prewarm_in_child)
+registry.on_fork(_prewarm_in_child)

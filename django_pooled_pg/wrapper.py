@@ -19,7 +19,7 @@ from django.db.backends.signals import connection_created
 from django.utils.asyncio import async_unsafe
 
 from .monitoring import endpoint
-from .pooling import registry
+from .pooling import reclaim, registry
 from .pooling.config import PoolConfig
 from .pooling.connector import SessionOpener
 from .pooling.errors import ForkedInTransaction
@@ -55,7 +55,7 @@ class PooledDatabaseMixin(_Base):
         self._lease: Lease | None = None
         self._connected_before = False
         self._forked_in_atomic = False
-        self._self_ref = ref(self)
+        self._self_ref = ref(self, reclaim.gone)
 
     # Pool
 
@@ -177,7 +177,7 @@ class PooledDatabaseMixin(_Base):
             super().close_if_health_check_failed()
 
     def lease_lost(self) -> None:
-        """In a forked child: the connection and the transaction are the parent's."""
+        """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""
         self._lease = self.connection = None
         self.run_on_commit = []
         if self.in_atomic_block:

@@ -46,4 +46,3 @@ def make_wrapper(database: dict[str, Any], django_db_blocker: Any) -> Iterator[M
             wrapper.in_atomic_block = False
             wrapper.close()
             wrapper.close_pool()
-

@@ -67,8 +67,10 @@ def test_wait_fails_with_the_servers_own_error(databases: dict[str, Any]) -> Non
     databases["default"]["OPTIONS"]["pool"]["prewarm"] = "wait"
     databases["default"]["NAME"] = "no_such_database"
     script = """
+import logging
 import django_pooled_pg
 from django.db import OperationalError
+logging.getLogger("psycopg.pool").disabled = True  # it tells of each attempt, as it should
 try:
     django_pooled_pg.prewarm()
 except OperationalError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,18 @@ import psycopg
 if TYPE_CHECKING:
     from .backing import AnyBacking
     from .pool import Pool
+    from .reclaim import Borrower
 
 
 class Holder(Protocol):
-    """What borrows: it is told when its lease is gone without its doing."""
+    """What borrows for a thread: it is told when its lease is gone without its doing."""
+
+    @property
+    def allow_thread_sharing(self) -> bool:
+        """Whether other threads may use it, so that it outlives the thread that borrowed."""
 
     def lease_lost(self) -> None:
-        """Forget the lease: this process is a fork and the connection is the parent's."""
+        """Forget the lease: the connection is somebody else's from now on."""
 
 
 # Where code lives that tells nothing about the application.
@@ -46,7 +50,7 @@ class Lease:
     backing: AnyBacking
     # Weak: a lease must not keep the wrapper of a dead thread alive.
     holder: HolderRef | None
-    thread_id: int
+    borrower: Borrower
     since: float
 
 
@@ -57,14 +61,13 @@ def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
     """
     now = monotonic()
     frames = sys._current_frames()
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
     longest = sorted(leases, key=lambda lease: lease.since)[:limit]
     lines = []
     for lease in longest:
-        name = names.get(lease.thread_id, "a thread that has ended")
+        thread_id = lease.borrower.thread_id
         lines.append(
-            f"{name} ({lease.thread_id}) for {now - lease.since:.1f} s, "
-            f"now {_place(frames.get(lease.thread_id))}"
+            f"{lease.borrower.name} ({thread_id}) for {now - lease.since:.1f} s, "
+            f"now {_place(frames.get(thread_id))}"
         )
     return "; ".join(lines)
 

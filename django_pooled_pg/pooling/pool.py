@@ -21,6 +21,7 @@ from .config import PoolConfig
 from .connector import Connector, SessionOpener
 from .errors import PoolExhausted
 from .lease import HolderRef, Lease, describe_longest
+from .reclaim import borrower
 from .statistics import Counters, PoolStatistics
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class Pool:
             connection=connection,
             backing=backing,
             holder=holder,
-            thread_id=threading.get_ident(),
+            borrower=borrower(),
             since=now,
         )
         with self._lock:
@@ -136,6 +137,28 @@ class Pool:
                 )
                 connection.close()
         lease.backing.putconn(connection)
+
+    def reclaim(self, who: object) -> None:
+        """Take back what was lent to a thread that has ended or a holder that was collected."""
+        with self._lock:
+            left = [x for x in self._leases if x.borrower is who or x.holder is who]
+        for lease in left:
+            holder = lease.holder() if lease.holder is not None else None
+            if holder is not None:
+                if holder.allow_thread_sharing:
+                    continue  # until nobody has it any more: then this is called again
+                holder.lease_lost()
+            logger.warning(
+                "Pool %r: took back a connection that %s (%s) held for %.1f s and never returned. "
+                "Call django.db.connection.close() before such a thread ends.",
+                self.name,
+                lease.borrower.name,
+                lease.borrower.thread_id,
+                monotonic() - lease.since,
+            )
+            with self._lock:
+                self._counters.reclaimed += 1
+            self.give_back(lease)
 
     # Life cycle
 
@@ -245,6 +268,7 @@ class Pool:
                 held_total=counters.held_total,
                 held_max=counters.held_max,
                 exhausted=counters.exhausted,
+                reclaimed=counters.reclaimed,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
             )

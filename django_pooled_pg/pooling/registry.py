@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from . import reclaim
 from .config import PoolConfig
 from .connector import SessionOpener
 from .pool import Pool
@@ -28,10 +29,11 @@ class _Entry:
     settings: Settings
 
 
-# Guards _entries and _open_listeners. Never held while a pool opens, closes or connects.
+# Guards what follows. Never held while a pool opens, closes or connects.
 _lock = threading.RLock()
 _entries: dict[str, list[_Entry]] = {}
 _open_listeners: list[Callable[[], None]] = []
+_fork_listeners: list[Callable[[], None]] = []
 
 
 def snapshot(settings: Settings) -> Settings:
@@ -88,7 +90,19 @@ def on_open(listener: Callable[[], None]) -> None:
             _open_listeners.append(listener)
 
 
+def on_fork(listener: Callable[[], None]) -> None:
+    """Call `listener` in each forked child, when the inherited pools have been emptied."""
+    with _lock:
+        _fork_listeners.append(listener)
+
+
+def _reclaim(who: object) -> None:
+    for pool in pools():
+        pool.reclaim(who)
+
+
 def _opened() -> None:
+    reclaim.ensure_running(_reclaim)
     with _lock:
         listeners = list(_open_listeners)
     for listener in listeners:
@@ -107,11 +121,14 @@ def _forget_in_child() -> None:
     # because they change by single list and dict operations only.
     global _lock
     _lock = threading.RLock()
+    reclaim.start_anew()
     for pool in pools():
         try:
             pool.forget_inherited()
         except Exception:  # one pool must not keep the others attached to the parent
             logger.exception("Pool %r could not be forgotten in a forked child", pool.name)
+    for listener in _fork_listeners:
+        listener()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

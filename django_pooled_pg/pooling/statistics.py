@@ -30,6 +30,7 @@ class PoolStatistics:
     held_total: float
     held_max: float
     exhausted: int
+    reclaimed: int
     connects: int
     connect_errors: int
 
@@ -45,6 +46,7 @@ class Counters:
     held_total: float = 0.0
     held_max: float = 0.0
     exhausted: int = 0
+    reclaimed: int = 0
 
     def borrowed(self, waited: float) -> None:
         self.borrows += 1

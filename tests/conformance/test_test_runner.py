@@ -34,7 +34,11 @@ def run(database: dict[str, Any], django_db_blocker: Any) -> Iterator[Run]:
         result = subprocess.run(
             [sys.executable, *command],
             cwd=PROJECT,
-            env=environment(DATABASES=json.dumps(aliases), PYTHONDONTWRITEBYTECODE="1"),
+            env=environment(
+                DATABASES=json.dumps(aliases),
+                DJANGO_SETTINGS_MODULE="settings",
+                PYTHONDONTWRITEBYTECODE="1",
+            ),
             capture_output=True,
             text=True,
             timeout=100,
@@ -47,11 +51,10 @@ def run(database: dict[str, Any], django_db_blocker: Any) -> Iterator[Run]:
         return result.stdout + result.stderr
 
     yield run
-    with django_db_blocker.unblock():
-        with connection._nodb_cursor() as cursor:
-            for name in ("books", "other"):
-                for suffix in ("", "_1", "_2", "_gw0", "_gw1"):
-                    cursor.execute(f"DROP DATABASE IF EXISTS test_runner_{name}{suffix}")
+    with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
+        for name in ("books", "other"):
+            for suffix in ("", "_1", "_2", "_gw0", "_gw1"):
+                cursor.execute(f"DROP DATABASE IF EXISTS test_runner_{name}{suffix}")
 
 
 def test_manage_py_test(run: Run) -> None:

@@ -157,6 +157,8 @@ def test_a_fork_while_threads_borrow_and_return(databases: dict[str, Any]) -> No
         FORK
         + """
 import threading
+backend_pid()  # what must be imported is: a lock of Python's import that a fork finds taken stays so
+connection.close()
 stop = threading.Event()
 def borrow():
     while not stop.is_set():

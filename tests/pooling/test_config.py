@@ -75,9 +75,7 @@ def test_sizes_follow_each_other() -> None:
 
 def test_what_djangos_own_pool_takes_is_taken() -> None:
     config = read({"min_size": 2, "max_size": 4, "timeout": 5, "max_lifetime": 1800, "name": "a"})
-    assert config == PoolConfig(
-        min_size=2, max_size=4, timeout=5.0, max_lifetime=1800.0, name="a"
-    )
+    assert config == PoolConfig(min_size=2, max_size=4, timeout=5.0, max_lifetime=1800.0, name="a")
 
 
 @pytest.mark.parametrize(

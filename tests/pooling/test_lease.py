@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any, cast
 
 from django_pooled_pg.pooling.lease import Lease, describe_longest
+from django_pooled_pg.pooling.reclaim import Borrower
 
 
 def lease(thread_id: int, held: float) -> Lease:
@@ -15,7 +16,7 @@ def lease(thread_id: int, held: float) -> Lease:
         connection=nothing,
         backing=nothing,
         holder=None,
-        thread_id=thread_id,
+        borrower=Borrower(thread_id, "worker-7"),
         since=monotonic() - held,
     )
 
@@ -53,12 +54,9 @@ def test_a_thread_with_no_application_code_is_somewhere_in_a_library() -> None:
         pool.shutdown()
 
 
-def test_a_thread_that_ended_is_named_so() -> None:
-    thread = threading.Thread()
-    thread.start()
-    thread.join()
+def test_a_thread_that_ended_is_nowhere() -> None:
     said = describe_longest([lease(-1, 2)])
-    assert said == "a thread that has ended (-1) for 2.0 s, now not running"
+    assert said == "worker-7 (-1) for 2.0 s, now not running"
 
 
 def test_only_a_few_are_named() -> None:

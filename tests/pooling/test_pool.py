@@ -123,7 +123,9 @@ def test_max_waiting_turns_borrowers_away_at_once(make_pool: MakePool) -> None:
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(pool.borrow)
         wait_until(lambda: pool.statistics().waiting == 1 and pool._opened()._waiting)
-        with pytest.raises(PoolExhausted, match="1 borrowers .max_waiting. wait already") as caught:
+        with pytest.raises(
+            PoolExhausted, match=r"1 borrowers .max_waiting. wait already"
+        ) as caught:
             pool.borrow()
         assert isinstance(caught.value.__cause__, TooManyRequests)
         pool.give_back(lease)
@@ -204,7 +206,7 @@ def test_configure_must_end_its_transaction(make_pool: MakePool, conninfo: str) 
         connection.autocommit = False
         connection.execute("SELECT 1")
 
-    with pytest.raises(psycopg.ProgrammingError, match="'configure' left .* INTRANS"):
+    with pytest.raises(psycopg.ProgrammingError, match=r"'configure' left .* INTRANS"):
         make_pool(configure=configure, timeout=30).borrow()
 
 

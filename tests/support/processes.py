@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -47,13 +48,15 @@ def start_script(script: str, databases: dict[str, Any], **settings: Any) -> sub
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
 def run_script(script: str, databases: dict[str, Any], **settings: Any) -> str:
     """Run `script`, which must succeed and print nothing to stderr; return its output."""
     process = start_script(script, databases, **settings)
-    watchdog = threading.Timer(30, process.kill)
+    # Children that hang hold the pipes open: all of them must go.
+    watchdog = threading.Timer(30, os.killpg, [process.pid, signal.SIGABRT])
     watchdog.start()
     out, err = process.communicate()
     watchdog.cancel()

@@ -8,6 +8,7 @@ import os
 DATABASES = json.loads(os.environ["DATABASES"])
 INSTALLED_APPS = ["django.contrib.contenttypes", "django_pooled_pg", "books"]
 ROOT_URLCONF = "books.urls"
+STATIC_URL = "static/"
 SECRET_KEY = "only for tests"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

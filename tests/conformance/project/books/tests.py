@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import urllib.request
 
-from books.models import Book
 from django.db import connection, connections, transaction
 from django.test import (
     LiveServerTestCase,
@@ -15,6 +14,7 @@ from django.test import (
     override_settings,
 )
 
+from books.models import Book
 from django_pooled_pg.pooling.pool import Pool
 
 

@@ -1,0 +1,87 @@
+"""Owns noticing that a borrower is gone: its thread ended, or its wrapper was collected.
+
+Taking the lease back is the pool's. One thread of each process waits here, and does nothing
+until somebody is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Borrower:
+    """A thread that has borrowed. Not its `Thread`, which would live as long as the lease."""
+
+    thread_id: int
+    name: str
+
+
+class _ThreadLocal(threading.local):
+    """Made anew for each thread that looks at it, and dropped when that thread ends."""
+
+    def __init__(self) -> None:
+        thread = threading.current_thread()
+        self.borrower = Borrower(threading.get_ident(), thread.name)
+        self._at_end = _AtThreadEnd(self.borrower)
+
+
+class _AtThreadEnd:
+    """Only the thread's locals refer to it, so it goes when the thread does."""
+
+    __slots__ = ("_borrower",)
+
+    def __init__(self, borrower: Borrower) -> None:
+        self._borrower = borrower
+
+    def __del__(self) -> None:
+        gone(self._borrower)
+
+
+# A SimpleQueue: put() is called by destructors, which may interrupt any code, put() included.
+_gone: SimpleQueue[object] = SimpleQueue()
+_this_thread = _ThreadLocal()
+# Guards _reaper.
+_lock = threading.Lock()
+_reaper: threading.Thread | None = None
+
+
+def borrower() -> Borrower:
+    """Return the borrower that stands for this thread."""
+    return _this_thread.borrower
+
+
+def gone(who: object) -> None:
+    """Note that `who` (a `Borrower`, or a weak reference to a wrapper) is no more."""
+    _gone.put(who)
+
+
+def ensure_running(reclaim: Callable[[object], None]) -> None:
+    """Start the thread that calls `reclaim` with each borrower that is gone."""
+    global _reaper
+    with _lock:
+        if _reaper is None:
+            _reaper = threading.Thread(
+                target=_run, args=(_gone, reclaim), name="django_pooled_pg-reclaim", daemon=True
+            )
+            _reaper.start()
+
+
+def _run(queue: SimpleQueue[object], reclaim: Callable[[object], None]) -> None:
+    while True:
+        try:
+            reclaim(queue.get())
+        except Exception:  # the next one must be reclaimed all the same
+            logger.exception("Could not reclaim a connection")
+
+
+def start_anew() -> None:
+    """In a forked child: forget the parent's threads, which aren't here."""
+    global _gone, _lock, _reaper
+    _gone, _lock, _reaper = SimpleQueue(), threading.Lock(), None
