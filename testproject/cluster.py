@@ -129,8 +129,7 @@ class Cluster:
         if self._port is not None:
             self._start_on(self._port)
             return
-        ports = [self._last_port() or free_port(), *(free_port() for _ in range(4))]
-        for port in ports:
+        for port in (self._last_port() or free_port(), *(free_port() for _ in range(4))):
             # Before the start: who finds a server that runs must find its port, too.
             self._port_file.write_text(str(port))
             try:
@@ -253,8 +252,8 @@ class Cluster:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        pg_isready = [str(programs.binaries() / "pg_isready"), f"--dbname={self.dsn}"]
-        while programs.run(pg_isready).returncode:
+        pg_isready = str(programs.binaries() / "pg_isready")
+        while programs.run([pg_isready, f"--dbname={self.dsn}"]).returncode:
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"The server does not answer.\n{self._log_tail()}")
             time.sleep(0.05)
