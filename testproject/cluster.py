@@ -68,8 +68,12 @@ class Cluster:
         self._hold: keeper.Hold | None = None
 
     def __enter__(self) -> Cluster:
-        self.init()
-        self.start()
+        try:
+            self.init()
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -102,6 +106,7 @@ class Cluster:
 
     def init(self) -> None:
         """Make the data folder, unless there is one that is complete and of this version."""
+        self.keep()
         if self._initialised():
             return
         self._make_data_folder()
@@ -124,11 +129,9 @@ class Cluster:
         self.keep()
         if self.running():
             self._port = self._last_port()
-            self._wait_ready()
-            return
+            return self._wait_ready()
         if self._port is not None:
-            self._start_on(self._port)
-            return
+            return self._start_on(self._port)
         for port in (self._last_port() or free_port(), *(free_port() for _ in range(4))):
             # Before the start: who finds a server that runs must find its port, too.
             self._port_file.write_text(str(port))
@@ -183,8 +186,7 @@ class Cluster:
 
     def create_database(self, name: str) -> None:
         """Create a database, unless it is there."""
-        # Not at the top: the watching process lives without it.
-        import psycopg
+        import psycopg  # not at the top: the watching process lives without it
         from psycopg import errors, sql
 
         with psycopg.connect(self.dsn, autocommit=True) as connection:
@@ -267,10 +269,8 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         # PG* variables are meant for clients of other servers.
         env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        done = programs.run(
-            [str(programs.binaries() / program), *args, f"--pgdata={self.data}"],
-            env={**env, "LC_ALL": "C", **self.env},
-        )
+        command = [str(programs.binaries() / program), *args, f"--pgdata={self.data}"]
+        done = programs.run(command, env={**env, "LC_ALL": "C", **self.env})
         if check and done.returncode:
             raise EmbeddedError(
                 f"{program} failed:\n{done.stdout}{done.stderr}\n{self._log_tail()}".rstrip()
@@ -280,8 +280,8 @@ class Cluster:
     def _log_tail(self) -> str:
         if not self.log.exists():
             return ""
-        lines = self.log.read_text(errors="replace").splitlines()[-20:]
-        return "\n".join([f"{self.log} ends with:", *lines])
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([f"{self.log} ends with:", *lines[-20:]])
 
 
 def _watch(folder: str, *rest: str) -> None:

@@ -38,6 +38,8 @@ class DemoError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
+    # For all subprocesses, too: poolstats finds processes with the same settings module only.
+    os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
@@ -79,9 +81,9 @@ def run(options: argparse.Namespace) -> int:
         wait_until_up(server, port, options.workers)
         say(f"The site is at http://{HOST}:{port}/")
         if options.serve:
-            say("See its pools from another terminal: python -m testproject.manage poolstats")
-            say("Stop it with Ctrl-C.")
             with contextlib.suppress(KeyboardInterrupt):
+                say("See its pools from another terminal: python -m testproject.manage poolstats")
+                say("Stop it with Ctrl-C.")
                 raise DemoError(f"gunicorn ended with status {server.wait()}.")
             return 0
         with psycopg.connect(url, autocommit=True, application_name=APPLICATION_NAME) as observer:
