@@ -7,6 +7,7 @@ until somebody is gone.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,8 +41,10 @@ class _AtThreadEnd:
     def __init__(self, borrower: Borrower) -> None:
         self._borrower = borrower
 
-    def __del__(self) -> None:
-        gone(self._borrower)
+    # A default argument: at the end of the process the module's names are gone before this.
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():
+            gone(self._borrower)
 
 
 # A SimpleQueue: put() is called by destructors, which may interrupt any code, put() included.

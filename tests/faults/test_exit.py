@@ -26,7 +26,8 @@ def databases(database: dict[str, Any]) -> dict[str, Any]:
         "backend_pid()",
         "backend_pid(); connection.close()",
         "transaction.set_autocommit(False); backend_pid()",
-        "import threading; t = threading.Thread(target=backend_pid); t.start(); t.join()",
+        "import logging, threading; logging.disable(); "
+        "t = threading.Thread(target=backend_pid); t.start(); t.join()",
         "import threading; t = threading.Thread(target=backend_pid, daemon=True); t.start()",
         "connection.pool.open()",
     ],

@@ -218,6 +218,7 @@ def test_json_has_raw_figures_with_units() -> None:
                     "held_total_seconds": 0.1,
                     "held_max_seconds": 2.5,
                     "exhausted": 3,
+                    "reclaimed": 0,
                     "connects": 7,
                     "connect_errors": 2,
                 }

@@ -1,0 +1,25 @@
+"""What must not be imported; the rest of the layers is an import-linter contract."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.processes import environment
+
+
+@pytest.mark.parametrize(
+    "module", ["pooling.registry", "pooling.config", "monitoring.snapshot", "prewarming"]
+)
+def test_import_knows_no_requests_settings_and_models(module: str) -> None:
+    script = f"""
+import sys
+import django_pooled_pg.{module}
+from django.conf import settings
+assert not settings.configured
+found = {{"django.http", "django.db.models", "django_pooled_pg.wrapper"}} & set(sys.modules)
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True, timeout=30)
