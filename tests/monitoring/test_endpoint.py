@@ -133,6 +133,13 @@ def test_a_client_that_never_reads_is_dropped(
     assert ask(running)["ok"] is True
 
 
+def test_clients_are_dropped_when_it_stops(running: Path) -> None:
+    with connected(running, within=endpoint.CLIENT_SECONDS / 2) as client:
+        wait_until(lambda: endpoint._endpoint is not None and endpoint._endpoint._clients)
+        endpoint.stop()
+        assert client.recv(1) == b""
+
+
 # Who asks
 
 CONNECT_AS_NOBODY = """
@@ -199,7 +206,9 @@ def test_starts_once_from_many_threads(folder: Path) -> None:
 
 
 def test_stops_and_starts_again(running: Path, folder: Path) -> None:
+    (thread,) = [thread for thread in threading.enumerate() if "endpoint" in thread.name]
     endpoint.stop()
+    assert not thread.is_alive()
     assert list(folder.iterdir()) == []
     endpoint.ensure_running()
     (path,) = sockets(folder)
@@ -283,7 +292,7 @@ if (child := os.fork()) == 0:
     ready()
     sys.exit()
 print(child, flush=True)
-sys.exit(os.waitpid(child, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
 """
     process = start_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
     assert process.stdout is not None
@@ -335,7 +344,7 @@ endpoint._starting.acquire()
 if (child := os.fork()) == 0:
     endpoint.ensure_running()
     sys.exit(0 if endpoint._endpoint else 1)
-sys.exit(os.waitpid(child, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
 """
     run_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
 
