@@ -206,7 +206,8 @@ def test_starts_once_from_many_threads(folder: Path) -> None:
 
 
 def test_stops_and_starts_again(running: Path, folder: Path) -> None:
-    (thread,) = [thread for thread in threading.enumerate() if "endpoint" in thread.name]
+    assert endpoint._endpoint is not None
+    thread = endpoint._endpoint._thread
     endpoint.stop()
     assert not thread.is_alive()
     assert list(folder.iterdir()) == []
