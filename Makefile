@@ -1,0 +1,48 @@
+# `make demo`, `make test` and `make serve` set up all they need, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+DEVELOP := $(VENV)/installed-dev
+TESTS ?=
+
+.PHONY: demo test serve lint format test-all clean
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m testproject.demo
+
+serve: $(INSTALLED)
+	@$(BIN)/python -m testproject.demo --serve
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q
+
+# Each supported Django on its Python; a Python that isn't there is skipped.
+# TESTS="tests/faults" runs some of the tests, TOXENV=py313-django61 one of the versions.
+test-all: $(DEVELOP)
+	@$(BIN)/python -m tox run --skip-missing-interpreters true -- $(TESTS)
+
+lint: $(DEVELOP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEVELOP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11. Run: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+$(DEVELOP): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
