@@ -66,6 +66,9 @@ class PooledDatabaseMixin(_Base):
         Raises `ImproperlyConfigured` for bad settings.
         """
         if self._pool_settings != self.settings_dict:
+            if self._pool_settings is None:
+                # Once for each wrapper, whether the pool is there already or not.
+                PoolConfig.from_settings(self.alias, self.settings_dict)
             if self.alias == NO_DB_ALIAS:
                 self._pool = None
             else:
@@ -134,7 +137,9 @@ class PooledDatabaseMixin(_Base):
         self.needs_rollback = False
         self.health_check_enabled = self.settings_dict["CONN_HEALTH_CHECKS"]
         self.health_check_done = True
-        self.close_at = time.monotonic()  # return it at the end of the request
+        # 0 unless it was changed after the start, as some tests do: return it with the request.
+        max_age = self.settings_dict["CONN_MAX_AGE"]
+        self.close_at = None if max_age is None else time.monotonic() + max_age
         self.closed_in_transaction = False
         self.errors_occurred = False
         self._forked_in_atomic = False
@@ -172,9 +177,15 @@ class PooledDatabaseMixin(_Base):
                 self.connection.close()
 
     def close_if_health_check_failed(self) -> None:
-        # What is lent was alive when it was lent. Asked before each query: no more than this.
-        if self._lease is None:
+        # A connection that Django finds unusable mustn't come back with the next borrow.
+        lease = self._lease
+        if lease is None:
             super().close_if_health_check_failed()
+        elif self.health_check_enabled and not self.health_check_done:
+            if not self.is_usable():
+                lease.connection.close()
+                self.close()
+            self.health_check_done = True
 
     def lease_lost(self) -> None:
         """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""

@@ -141,6 +141,17 @@ def test_changed_settings_reach_the_next_borrow(make_wrapper: MakeWrapper) -> No
     assert wrapper.pool is not first
 
 
+def test_settings_of_requests_may_change_while_the_pool_stays(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+    pid = backend_pid(wrapper)
+    wrapper.settings_dict.update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
+    wrapper.close()
+    idle(wrapper)
+    assert backend_pid(wrapper) == pid
+    wrapper.close_if_unusable_or_obsolete()
+    assert wrapper.connection is not None, "as Django does with CONN_MAX_AGE=None"
+
+
 # What Django configures
 
 

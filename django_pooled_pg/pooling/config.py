@@ -65,7 +65,8 @@ class PoolConfig:
         if settings.get("CONN_MAX_AGE", 0) != 0:
             raise ImproperlyConfigured(
                 f"DATABASES[{alias!r}]['CONN_MAX_AGE'] is {settings['CONN_MAX_AGE']!r}, but the "
-                "pool decides how long connections live. Remove CONN_MAX_AGE (or set it to 0) "
+                "pool decides how long connections live: Pooling doesn't support persistent "
+                "connections. Remove CONN_MAX_AGE (or set it to 0) "
                 "and set OPTIONS['pool']['max_lifetime'] and ['max_idle'] instead."
             )
         if value is None or value is True:

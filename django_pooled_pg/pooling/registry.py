@@ -26,7 +26,7 @@ class _Entry:
     # The very dict the pool was made from, and what it said then. Django's test runner
     # changes the dict in place (NAME becomes the test database's): then the pool is stale.
     source: Settings
-    settings: Settings
+    identity: Settings
 
 
 # Guards what follows. Never held while a pool opens, closes or connects.
@@ -41,6 +41,17 @@ def snapshot(settings: Settings) -> Settings:
     return {k: snapshot(v) if isinstance(v, dict) else v for k, v in settings.items()}
 
 
+# Settings of the requests, not of the sessions: they may change while the pool stays.
+_NOT_OF_THE_SESSION = {
+    "ATOMIC_REQUESTS",
+    "AUTOCOMMIT",
+    "CONN_HEALTH_CHECKS",
+    "CONN_MAX_AGE",
+    "DISABLE_SERVER_SIDE_CURSORS",
+    "TEST",
+}
+
+
 def pool_for(
     alias: str,
     source: Settings,
@@ -48,12 +59,13 @@ def pool_for(
 ) -> Pool | None:
     """Return the pool of these settings, made now if need be; `None` where there is none.
 
-    Equal settings under one alias share one pool. Raises `ImproperlyConfigured`.
+    Equal settings of the session under one alias share one pool. Raises `ImproperlyConfigured`.
     """
+    identity = snapshot({k: v for k, v in source.items() if k not in _NOT_OF_THE_SESSION})
     with _lock:
         entries = _entries.setdefault(alias, [])
         for entry in entries:
-            if entry.settings == source:
+            if entry.identity == identity:
                 return entry.pool
         settings = snapshot(source)
         config = PoolConfig.from_settings(alias, settings)
@@ -63,7 +75,7 @@ def pool_for(
         pool = None
         if config is not None:
             pool = Pool(alias, config, make_opener(settings, config), _opened)
-            entries.append(_Entry(pool=pool, source=source, settings=settings))
+            entries.append(_Entry(pool=pool, source=source, identity=identity))
     for entry in stale:
         entry.pool.close()
     return pool
