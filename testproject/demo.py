@@ -82,7 +82,10 @@ def run(options: argparse.Namespace) -> int:
         say(f"The site is at http://{HOST}:{port}/")
         if options.serve:
             with contextlib.suppress(KeyboardInterrupt):
-                say("See its pools from another terminal: python -m testproject.manage poolstats")
+                python = os.path.relpath(sys.executable)
+                say(
+                    f"See its pools from another terminal: {python} -m testproject.manage poolstats"
+                )
                 say("Stop it with Ctrl-C.")
                 raise DemoError(f"gunicorn ended with status {server.wait()}.")
             return 0

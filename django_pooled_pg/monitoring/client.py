@@ -8,28 +8,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import selectors
 import socket
 import stat
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from ..pooling.statistics import PoolStatistics
+from . import leftovers
 from .runtime_dir import runtime_dir
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 1024 * 1024
-# A socket that has not got its final name after these seconds was left by a dead process.
-UNFINISHED_SECONDS = 60.0
 
 _REQUEST = b'{"request":"snapshot"}\n'
 _VERSION = 1
-_NAME = re.compile(r"([0-9]{1,9})-[0-9a-f]+\.(sock|new)")
 _POOL_FIELDS = [field.name for field in fields(PoolStatistics)]
 _NUMBERS = [field.name for field in fields(PoolStatistics) if field.type in ("int", "float")]
 
@@ -76,20 +73,15 @@ def collect(timeout: float = 1.0) -> list[ProcessReport]:
 
 def _sockets(folder: Path) -> list[tuple[int, Path]]:
     found = []
-    for path in folder.iterdir():
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            continue
+    for pid, path in leftovers.sockets(folder):
         try:
             status = path.lstat()
         except FileNotFoundError:
             continue  # its process has just ended
-        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
+        if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid():
+            found.append((pid, path))
+        else:
             logger.warning("Not asked, since it is not a socket of this user: %s", path)
-        elif match[2] == "sock":
-            found.append((int(match[1]), path))
-        elif time() - status.st_mtime > UNFINISHED_SECONDS:
-            path.unlink(missing_ok=True)
     return found
 
 
@@ -152,20 +144,13 @@ class _Question:
             return ProcessReport(pid=self.pid, error=f"answered wrongly: {ex}")
 
     def _hung_up(self) -> None:
-        # Refused, or no answer: because it has ended, now or long ago? Its socket has listened
-        # ever since it has its name, so one that refuses has no process any more.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(os.fspath(self.path))
-            except ConnectionRefusedError:
-                self.path.unlink(missing_ok=True)
-                self.died = True
-            except FileNotFoundError:
-                self.died = True
-            except OSError as ex:
-                self.error = f"can't be asked: {ex.strerror}"
-            else:
+        # Refused, or no answer: because it has ended, now or long ago?
+        try:
+            self.died = leftovers.is_gone(self.path)
+        except OSError as ex:
+            self.error = f"can't be asked: {ex.strerror}"
+        else:
+            if not self.died:
                 self.error = "closed the connection without an answer"
 
 

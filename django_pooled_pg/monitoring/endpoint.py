@@ -22,6 +22,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from . import leftovers
 from .runtime_dir import runtime_dir
 from .snapshot import process_snapshot
 
@@ -131,6 +132,11 @@ class _Endpoint:
     # In the endpoint's own thread
 
     def _run(self) -> None:
+        try:
+            # Else they'd pile up where nobody ever calls poolstats.
+            leftovers.sweep(self._path.parent)
+        except OSError as ex:
+            logger.warning("Sockets of dead processes could not be removed: %s", ex)
         while not self._stopping.is_set():
             try:
                 self._listener.settimeout(CHECK_SECONDS)

@@ -8,13 +8,13 @@ system check and never in a traceback out of `manage.py check`.
 from __future__ import annotations
 
 import difflib
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
 ConnectionCallback = Callable[[psycopg.Connection[Any]], None]
 Prewarm = Literal[False, True, "wait"]
@@ -190,7 +190,7 @@ def _is_connection_class(value: Any) -> bool:
 def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str) -> Any:
     if isinstance(value, str):
         try:
-            value = import_string(value)
+            value = pkgutil.resolve_name(value)
         except Exception as ex:  # a user's module may raise anything when it is imported
             raise _Invalid(alias, key, f"can't be imported from {value!r}: {ex}") from ex
     if not accept(value):

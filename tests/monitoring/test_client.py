@@ -252,23 +252,6 @@ def test_other_files_are_left_alone(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 4
 
 
-def test_a_process_that_is_starting_is_not_taken_for_dead(folder: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as starting:
-        starting.bind(str(folder / "77-ab.new"))  # and doesn't listen yet
-        assert collect() == []
-        assert (folder / "77-ab.new").exists()
-
-
-def test_a_process_that_died_while_starting_leaves_nothing(folder: Path) -> None:
-    path = folder / "77-ab.new"
-    with socket.socket(socket.AF_UNIX) as starting:
-        starting.bind(str(path))
-    long_ago = time.time() - client.UNFINISHED_SECONDS - 1
-    os.utime(path, (long_ago, long_ago))
-    assert collect() == []
-    assert not path.exists()
-
-
 def test_an_unsafe_folder_is_an_error(folder: Path) -> None:
     folder.chmod(0o777)
     with pytest.raises(RuntimeDirError):

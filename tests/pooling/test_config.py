@@ -57,6 +57,12 @@ def test_callables_may_be_dotted_paths() -> None:
     assert config.check is callback
 
 
+def test_a_dotted_path_may_end_in_a_method() -> None:
+    config = read({"check": "psycopg_pool.ConnectionPool.check_connection"})
+    assert config is not None
+    assert config.check is ConnectionPool.check_connection
+
+
 def test_connection_class_may_be_a_dotted_path() -> None:
     config = read({"connection_class": "psycopg.Connection"})
     assert config is not None
