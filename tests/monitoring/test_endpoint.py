@@ -292,14 +292,15 @@ if (child := os.fork()) == 0:
     endpoint.ensure_running()
     ready()
     sys.exit()
-print(child, flush=True)
 assert os.waitpid(child, 0)[1] == 0
 """
     process = start_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
     assert process.stdout is not None
-    printed = {process.stdout.readline(), process.stdout.readline()}
-    child = int((printed - {"ready\n"}).pop())
-    assert {ask(path)["result"]["pid"] for path in sockets(folder)} == {process.pid, child}
+    assert process.stdout.readline() == "ready\n"
+    told = [ask(path)["result"] for path in sockets(folder)]
+    assert len(told) == 2
+    (child,) = [result for result in told if result["pid"] != process.pid]
+    assert child["parent_pid"] == process.pid
     out, err = process.communicate("\n", timeout=20)
     assert (process.returncode, out, err) == (0, "", "")
     assert sockets(folder) == []
