@@ -21,11 +21,12 @@ from django.utils.asyncio import async_unsafe
 from .monitoring import endpoint
 from .pooling import reclaim, registry
 from .pooling.config import PoolConfig
-from .pooling.connector import SessionOpener
+from .pooling.connector import SessionMaker
+from .pooling.cursors import note_server_cursor
 from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
 from .pooling.pool import Pool
-from .pooling.session import session_of
+from .pooling.session import renew, session_of
 from .validation import PoolValidation
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ if not is_psycopg3:
         "django_pooled_pg needs psycopg 3, but Django found psycopg2 only. "
         'Run: pip install "psycopg[binary,pool]"'
     )
+
+# Find a peer that vanished within a minute, not within the two hours that systems wait; unless
+# OPTIONS says otherwise. Ignored on Unix sockets.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
+_KEEPALIVES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,  # milliseconds
+}
 
 registry.on_open(endpoint.ensure_running)
 
@@ -72,7 +83,7 @@ class PooledDatabaseMixin(_Base):
             if self.alias == NO_DB_ALIAS:
                 self._pool = None
             else:
-                self._pool = registry.pool_for(self.alias, self.settings_dict, self._make_opener)
+                self._pool = registry.pool_for(self.alias, self.settings_dict, self._session_maker)
             self._pool_settings = registry.snapshot(self.settings_dict)
         return self._pool
 
@@ -83,32 +94,47 @@ class PooledDatabaseMixin(_Base):
         """
         registry.close(self.alias)
 
-    def _make_opener(self, settings: registry.Settings, config: PoolConfig) -> SessionOpener:
+    def _session_maker(self, settings: registry.Settings, config: PoolConfig) -> SessionMaker:
         engine, alias = type(self), self.alias
-        settings = {**settings, "OPTIONS": {**settings["OPTIONS"], "pool": False}}
 
-        def open_session(kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
+        def opener() -> PooledDatabaseMixin:
             # A wrapper of its own for each session, without a pool: the session is opened and
             # configured just as this engine (or a subclass of it) does it without pooling.
-            opener = engine(registry.snapshot(settings), alias)
-            opener.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
-            return opener._open_session(kwargs)
+            fresh = registry.snapshot(settings)
+            fresh["OPTIONS"]["pool"] = False
+            if callable(fresh["PASSWORD"]):
+                fresh["PASSWORD"] = fresh["PASSWORD"]()
+            wrapper = engine(fresh, alias)
+            wrapper.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
+            return wrapper
 
-        return open_session
+        def open_session(kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
+            credentials = config.credentials() if config.credentials is not None else {}
+            return opener()._open_session({**kwargs, **credentials})
+
+        def configure(connection: psycopg.Connection[Any]) -> None:
+            opener()._configure_session(connection)
+
+        return SessionMaker(open=open_session, configure=configure)
 
     def _open_session(self, kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
         """Do what Django's `connect` does, but for what belongs to each borrow."""
         self.check_settings()
         params = {**self.get_connection_params(), "autocommit": True, **kwargs}
+        if "service" not in params:  # which may say something about them itself
+            params = {**_KEEPALIVES, **params}
         connection: psycopg.Connection[Any] = self.get_new_connection(params)
-        self.connection = connection
         try:
-            self.autocommit = True
-            self.init_connection_state()
+            self._configure_session(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _configure_session(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.autocommit = True
+        self.init_connection_state()
 
     # Connect and close
 
@@ -164,6 +190,14 @@ class PooledDatabaseMixin(_Base):
         if not (session.announced and self._connected_before):
             connection_created.send(sender=self.__class__, connection=self)
             session.announced = self._connected_before = True
+            # What receivers set, they set on each session: it isn't to be reset.
+            renew(lease.connection)
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        cursor = super().create_cursor(name)
+        if name is not None and self._lease is not None:
+            note_server_cursor(cursor)
+        return cursor
 
     def _close(self) -> None:
         lease, self._lease = self._lease, None

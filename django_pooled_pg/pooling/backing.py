@@ -7,19 +7,24 @@ moves. What each is for:
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
 - `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
 - `_waiting`: tell those who wait the server's own error; forget those who gave up.
-- `_pool`: count idle connections.  `_closed`: disarm a pool inherited over a fork.
+- `_pool`: count and sweep idle connections; also the attribute of a connection that is lent.
+- `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
+- `_closed`: disarm a pool inherited over a fork.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import psycopg
 from psycopg_pool import ConnectionPool, NullConnectionPool
 from psycopg_pool.base import AttemptWithBackoff
-from psycopg_pool.pool import Schedule, ShrinkPool
+from psycopg_pool.pool import MaintenanceTask, Schedule, ShrinkPool
+
+from .config import PoolConfig
 
 Connection: TypeAlias = psycopg.Connection[Any]
 
@@ -39,6 +44,20 @@ class ShortBackoff(AttemptWithBackoff):
         self.delay = min(self.delay, self.LONGEST_DELAY)
 
 
+class _Call(MaintenanceTask):
+    """Whatever is to be done in a worker thread, also when the pool is being closed."""
+
+    def __init__(self, pool: Any, function: Callable[[], None]) -> None:
+        super().__init__(pool)
+        self._function = function
+
+    def run(self) -> None:
+        self._function()
+
+    def _run(self, pool: ConnectionPool[Any]) -> None:
+        raise NotImplementedError  # run() is all there is
+
+
 class _Seams:
     """What both kinds of psycopg_pool get from us."""
 
@@ -48,12 +67,19 @@ class _Seams:
     _waiting: deque[Any]
     _workers: list[threading.Thread]
     _nconns: int
+    _nconns_min: int
     _opened: bool
     _closed: bool
+    _maybe_grow_pool: Callable[[], None]
+    run_task: Callable[[MaintenanceTask], None]
 
     @property
     def idle(self) -> int:
         return len(self._pool)
+
+    def idle_connections(self) -> list[Connection]:
+        with self._lock:
+            return list(self._pool)
 
     @property
     def size(self) -> int:
@@ -67,6 +93,37 @@ class _Seams:
             self._waiting.clear()
         for client in waiting:
             client.fail(ConnectFailed(error))
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that is lent, and count it no more."""
+        connection._pool = None
+        connection.close()
+        with self._lock:
+            self._nconns -= 1
+            if self._waiting:
+                self._maybe_grow_pool()
+
+    def take_idle(self, unwanted: Callable[[Connection], bool]) -> list[Connection]:
+        """Remove and return the idle connections that are unwanted; they count no more.
+
+        `unwanted` is called with the lock held: it must not wait.
+        """
+        with self._lock:
+            taken = [connection for connection in self._pool if unwanted(connection)]
+            for connection in taken:
+                self._pool.remove(connection)
+            self._nconns -= len(taken)
+            self._nconns_min = min(self._nconns_min, len(self._pool))
+        return taken
+
+    def in_worker(self, function: Callable[[], None]) -> bool:
+        """Call `function` in a worker thread, unless the pool is closed: then return `False`."""
+        # With the lock: what comes before close() is run by the workers before they stop.
+        with self._lock:
+            if self._closed:
+                return False
+            self.run_task(_Call(self, function))
+            return True
 
     def forget_those_who_gave_up(self) -> None:
         """Drop borrowers from the queue that timed out: they'd count for `max_waiting`."""
@@ -114,6 +171,24 @@ class NullBacking(_Seams, NullConnectionPool[Connection]):
 
 
 AnyBacking: TypeAlias = Backing | NullBacking
+
+
+def make_backing(name: str, config: PoolConfig, connector: Any) -> AnyBacking:
+    """Make a pool that isn't open yet; `connector` is what it calls `connect` of."""
+    return (NullBacking if config.pool_class == "null" else Backing)(
+        connection_class=connector,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        open=False,
+        name=name,
+        timeout=config.timeout,
+        max_waiting=config.max_waiting,
+        max_lifetime=config.max_lifetime,
+        max_idle=config.max_idle,
+        reconnect_timeout=config.reconnect_timeout,
+        reconnect_failed=config.reconnect_failed,
+        num_workers=config.num_workers,
+    )
 
 
 class ConnectFailed(Exception):

@@ -47,8 +47,11 @@ class PoolConfig:
     num_workers: int = 3
     name: str | None = None
     configure: ConnectionCallback | None = None
-    check: ConnectionCallback | None = None
-    reset: ConnectionCallback | None = None
+    check: Literal["auto", "query", "never"] | ConnectionCallback = "auto"
+    check_idle: float = 30.0
+    reset: Literal["auto", "always", "never"] | ConnectionCallback = "auto"
+    credentials: Callable[[], Mapping[str, Any]] | None = None
+    leak_threshold: float | None = None
     connection_class: type[psycopg.Connection[Any]] = psycopg.Connection
     prewarm: Prewarm = False
     pool_class: Literal["pool", "null"] = "pool"
@@ -85,9 +88,18 @@ class _Invalid(ImproperlyConfigured):
 _FIELDS = {f.name: f for f in fields(PoolConfig)}
 _KEYS = sorted({"class" if name == "pool_class" else name for name in _FIELDS})
 _SIZES = {"min_size", "max_size", "max_waiting", "num_workers"}
-_POSITIVE_TIMES = {"timeout", "max_idle", "max_lifetime"}
-_TIMES = _POSITIVE_TIMES | {"reconnect_timeout"}
-_CALLABLES = {"reconnect_failed", "configure", "check", "reset"}
+_POSITIVE_TIMES = {"timeout", "max_idle", "max_lifetime", "leak_threshold"}
+_TIMES = _POSITIVE_TIMES | {"reconnect_timeout", "check_idle"}
+_CALLABLES = {"reconnect_failed", "configure", "credentials"}
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "prewarm": (False, True, "wait"),
+    "class": ("pool", "null"),
+}
+# A choice, or a callable. None is what psycopg_pool calls the default.
+_CHOICES_OR_CALLABLES = {
+    "check": ("auto", "query", "never"),
+    "reset": ("auto", "always", "never"),
+}
 
 
 def _build(alias: str, given: Mapping[str, Any]) -> PoolConfig:
@@ -129,18 +141,18 @@ def _validated(alias: str, key: str, value: Any) -> Any:
     if key in _SIZES:
         return _size(alias, key, value)
     if key in _TIMES:
-        return _time(alias, key, value)
+        return None if value is None and key == "leak_threshold" else _time(alias, key, value)
     if key in _CALLABLES:
         return _imported(alias, key, value, callable, "a callable") if value is not None else None
+    if key in _CHOICES_OR_CALLABLES:
+        return _choice_or_callable(alias, key, value)
     if key == "connection_class":
         return _imported(alias, key, value, _is_connection_class, "a psycopg.Connection subclass")
     if key == "name":
         if value is None or isinstance(value, str):
             return value
         raise _Invalid(alias, key, f"is {value!r}; give a string")
-    if key == "prewarm":
-        return _choice(alias, key, value, (False, True, "wait"))
-    return _choice(alias, key, value, ("pool", "null"))
+    return _choice(alias, key, value, _CHOICES[key])
 
 
 def _unknown(alias: str, key: str) -> _Invalid:
@@ -181,6 +193,18 @@ def _choice(alias: str, key: str, value: Any, allowed: tuple[object, ...]) -> An
         if type(value) is type(choice) and value == choice:
             return value
     raise _Invalid(alias, key, f"is {value!r}; use one of {', '.join(map(repr, allowed))}")
+
+
+def _choice_or_callable(alias: str, key: str, value: Any) -> Any:
+    choices = _CHOICES_OR_CALLABLES[key]
+    if value is None:
+        return choices[0]
+    if value in choices:
+        return value
+    names = ", ".join(map(repr, choices))
+    if isinstance(value, str) and "." not in value:
+        raise _Invalid(alias, key, f"is {value!r}; use one of {names}, or a callable")
+    return _imported(alias, key, value, callable, f"one of {names}, a callable")
 
 
 def _is_connection_class(value: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -16,9 +17,19 @@ from psycopg.pq import TransactionStatus
 from . import session
 from .backing import Connection
 from .config import ConnectionCallback
+from .cursors import note_statements
 from .fork import detach_from_server
+from .liveness import seems_connected
 
-SessionOpener = Callable[[dict[str, Any]], Connection]
+
+@dataclass(frozen=True, slots=True)
+class SessionMaker:
+    """How the server sessions of one pool are made."""
+
+    # Given psycopg_pool's keywords (`connect_timeout`).
+    open: Callable[[dict[str, Any]], Connection]
+    # Puts on a session that was reset what `open` had configured.
+    configure: Callable[[Connection], None]
 
 
 class Connector:
@@ -30,12 +41,12 @@ class Connector:
     def __init__(
         self,
         pool_name: str,
-        open_session: SessionOpener,
+        make: SessionMaker,
         configure: ConnectionCallback | None,
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._pool_name = pool_name
-        self._open_session = open_session
+        self._make = make
         self._user_configure = configure
         self._on_failure = on_failure
         # Guards what follows.
@@ -51,22 +62,29 @@ class Connector:
         with self._lock:
             self.attempts += 1
         try:
-            connection = self._open_session(kwargs)
+            connection = self._make.open(kwargs)
             try:
-                self._configure(connection)
+                note_statements(connection)
+                session.remember(connection)
+                self._call_configure(connection)
+                session.renew(connection)
             except BaseException:
                 connection.close()
                 raise
         except Exception as ex:
             self._failed(ex)
             raise
-        session.remember(connection)
         with self._lock:
             self._alive.add(connection)
             self.last_error = None
         return connection
 
-    def _configure(self, connection: Connection) -> None:
+    def configure_again(self, connection: Connection) -> None:
+        """Put on a session that was reset what it was given when it was new."""
+        self._make.configure(connection)
+        self._call_configure(connection)
+
+    def _call_configure(self, connection: Connection) -> None:
         # Not left to psycopg_pool: it would forget, but not close, a connection whose
         # `configure` fails, and its borrowers would wait for their timeout.
         if self._user_configure is None:
@@ -83,11 +101,16 @@ class Connector:
         with self._lock:
             self.failures += 1
             self.last_error = error
-            others = any(not connection.closed for connection in self._alive)
+            others = any(seems_connected(connection) for connection in self._alive)
         # With other connections at work there is something to wait for; without, waiting
         # until the timeout would only hide the server's answer.
         if not others:
             self._on_failure(error)
+
+    def alive(self) -> set[Connection]:
+        """Return every connection that isn't closed, wherever it is."""
+        with self._lock:
+            return {connection for connection in self._alive if not connection.closed}
 
     def detach_all(self) -> None:
         """In a forked child: let go of every connection the parent had made."""

@@ -11,13 +11,15 @@ from django.db import OperationalError, ProgrammingError
 class PoolExhausted(OperationalError):
     """No connection could be lent within `timeout`, or too many borrowers wait already.
 
-    Subclass of `django.db.OperationalError`. `alias` names the pool; the original
-    psycopg_pool error (`PoolTimeout` or `TooManyRequests`) is the `__cause__`.
+    Subclass of `django.db.OperationalError`. `alias` names the pool and `timeout` is its
+    `timeout` in seconds; the original psycopg_pool error (`PoolTimeout` or
+    `TooManyRequests`) is the `__cause__`.
     """
 
-    def __init__(self, message: str, *, alias: str) -> None:
+    def __init__(self, message: str, *, alias: str, timeout: float) -> None:
         super().__init__(message)
         self.alias = alias
+        self.timeout = timeout
 
 
 class ForkedInTransaction(ProgrammingError):

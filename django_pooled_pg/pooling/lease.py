@@ -11,6 +11,7 @@ from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import django
 import psycopg
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Holder(Protocol):
 # Where code lives that tells nothing about the application.
 _LIBRARIES = (
     *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+    str(Path(django.__file__).parent),
     str(Path(__file__).parents[1]),
     "<frozen ",
 )
@@ -52,28 +54,27 @@ class Lease:
     holder: HolderRef | None
     borrower: Borrower
     since: float
+    # Whether it was logged for being held too long.
+    reported: bool = False
 
 
 def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
-    """Say who has held connections longest, and where their threads are now.
-
-    The places are looked up now (`sys._current_frames`), so a lease costs nothing for it.
-    """
+    """Say who has held connections longest, and where their threads are now."""
     now = monotonic()
-    frames = sys._current_frames()
     longest = sorted(leases, key=lambda lease: lease.since)[:limit]
-    lines = []
-    for lease in longest:
-        thread_id = lease.borrower.thread_id
-        lines.append(
-            f"{lease.borrower.name} ({thread_id}) for {now - lease.since:.1f} s, "
-            f"now {_place(frames.get(thread_id))}"
-        )
-    return "; ".join(lines)
+    return "; ".join(
+        f"{lease.borrower.name} ({lease.borrower.thread_id}) for {now - lease.since:.1f} s, "
+        f"now {place_of(lease)}"
+        for lease in longest
+    )
 
 
-def _place(frame: FrameType | None) -> str:
-    """Say where a thread is: in the application if it can be found there, else in a library."""
+def place_of(lease: Lease) -> str:
+    """Say where the lease's thread is: in the application if that can be told, else in a library.
+
+    It is looked up now (`sys._current_frames`), so a lease costs nothing for it.
+    """
+    frame = sys._current_frames().get(lease.borrower.thread_id)
     if frame is None:
         return "not running"
     place: FrameType | None = frame

@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import psycopg
+from django.db import DatabaseError
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from . import session
-from .backing import AnyBacking, Backing, ConnectFailed, Connection, NullBacking
+from . import reclaim
+from .backing import AnyBacking, ConnectFailed, Connection, make_backing
+from .cleaning import Cleaning
 from .config import PoolConfig
-from .connector import Connector, SessionOpener
+from .connector import Connector, SessionMaker
 from .errors import PoolExhausted
-from .lease import HolderRef, Lease, describe_longest
+from .exhaustion import explain
+from .housekeeping import Housekeeping
+from .lease import HolderRef, Lease
+from .liveness import has_hung_up
 from .reclaim import borrower
+from .session import session_of
 from .statistics import Counters, PoolStatistics
+from .vetting import Vetting
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +37,7 @@ logger = logging.getLogger(__name__)
 class Pool:
     """The connections of one alias in one process.
 
-    `open_session` makes a new, configured server session; it runs in the pool's worker
-    threads. `on_open` is called, without any lock held, each time the pool starts to work.
+    `make` makes server sessions, in the pool's worker threads. `on_open` is called, without any lock held, each time the pool starts to work.
 
     Any method may be called from any thread at any time. A closed pool isn't dead: the next
     borrow opens it again.
@@ -41,14 +47,16 @@ class Pool:
         self,
         alias: str,
         config: PoolConfig,
-        open_session: SessionOpener,
+        make: SessionMaker,
         on_open: Callable[[], None],
     ) -> None:
         self.alias = alias
         self.config = config
         self.name = config.name or alias
-        self._open_session = open_session
+        self._make = make
         self._on_open = on_open
+        self._vetting = Vetting(config)
+        self.housekeeping = Housekeeping(self)
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -60,8 +68,9 @@ class Pool:
         self._waiting = 0
         self._counters = Counters()
         self._connector = Connector(
-            self.name, self._open_session, self.config.configure, self._fail_waiting
+            self.name, self._make, self.config.configure, self._fail_waiting
         )
+        self._cleaning = Cleaning(self.config, self._connector.configure_again)
 
     def __repr__(self) -> str:
         s = self.statistics()
@@ -73,7 +82,7 @@ class Pool:
     # Borrow and return
 
     def borrow(self, holder: HolderRef | None = None) -> Lease:
-        """Lend a connection, waiting up to `config.timeout` seconds.
+        """Lend a connection that is alive, waiting up to `config.timeout` seconds.
 
         Raises `PoolExhausted` when none is free in time, and the server's own error
         (`psycopg.OperationalError`) at once when the pool can't connect and has no other
@@ -83,23 +92,34 @@ class Pool:
         with self._lock:
             self._waiting += 1
         try:
-            backing, connection = self._wait_for_connection(started)
+            while True:
+                backing, connection = self._wait_for_connection(started)
+                if not self._vetting.is_fit(connection):
+                    self._drop_dead(backing, connection)
+                    continue
+                lease = Lease(
+                    pool=self,
+                    connection=connection,
+                    backing=backing,
+                    holder=holder,
+                    borrower=borrower(),
+                    since=monotonic(),
+                )
+                with self._lock:
+                    self._leases.add(lease)
+                    # It isn't when drop_lost() took this thread for dead before the line above.
+                    if not connection.closed:
+                        self._counters.borrowed(lease.since - started)
+                        return lease
+                    self._leases.remove(lease)
+        except (DatabaseError, psycopg.Error):
+            raise
+        except BaseException:
+            self._interrupted()
+            raise
         finally:
             with self._lock:
                 self._waiting -= 1
-        now = monotonic()
-        lease = Lease(
-            pool=self,
-            connection=connection,
-            backing=backing,
-            holder=holder,
-            borrower=borrower(),
-            since=now,
-        )
-        with self._lock:
-            self._leases.add(lease)
-            self._counters.borrowed(now - started)
-        return lease
 
     def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
         while True:
@@ -117,48 +137,99 @@ class Pool:
                 backing.forget_those_who_gave_up()
                 raise self._exhausted(ex) from ex
 
-    def give_back(self, lease: Lease) -> None:
+    def _drop_dead(self, backing: AnyBacking, connection: Connection) -> None:
+        # Whatever ended this session probably ended others: look at all idle ones now, rather
+        # than let one borrower after the other find them.
+        backing.drop(connection)
+        dead = backing.take_idle(unwanted=has_hung_up)
+        for other in dead:
+            other.close()
+        backing.fill()
+        with self._lock:
+            self._counters.dead += 1 + len(dead)
+        logger.info("Pool %r: dropped %d dead connections", self.name, 1 + len(dead))
+
+    def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
         """Take a lent connection back. Does nothing when it came back already.
 
-        A connection that can't be brought to a clean state is closed and replaced.
+        What the borrower left behind is cleaned up in the background. A connection that can't
+        be cleaned is closed and replaced.
         """
         with self._lock:
             if lease not in self._leases:
                 return
             self._leases.remove(lease)
             self._counters.returned(monotonic() - lease.since)
-        connection = lease.connection
-        if not connection.closed:
-            try:
-                session.restore(connection)
-            except psycopg.Error as ex:
+            self._counters.reclaimed += reclaimed
+        try:
+            self._put_back(lease.backing, lease.connection)
+        except BaseException:
+            self._interrupted()
+            raise
+
+    def _put_back(self, backing: AnyBacking, connection: Connection) -> None:
+        session = session_of(connection)
+        if session.refused_to_write:
+            session.refused_to_write = False
+            if self._vetting.suspect(session):
                 logger.warning(
-                    "Pool %r: can't clean a returned connection, closing it: %s", self.name, ex
+                    "Pool %r: the server refused to write; all connections are checked", self.name
                 )
                 connection.close()
-        lease.backing.putconn(connection)
+        if connection.closed or backing.closed:
+            backing.putconn(connection)
+        elif self._cleaning.is_needed(connection, session):
+            session.in_cleaning = True
+            if not backing.in_worker(partial(self._clean, backing, connection)):
+                backing.putconn(connection)  # closed just now: it closes the connection, too
+        else:
+            session.idle_since = monotonic()
+            backing.putconn(connection)
 
-    def reclaim(self, who: object) -> None:
-        """Take back what was lent to a thread that has ended or a holder that was collected."""
-        with self._lock:
-            left = [x for x in self._leases if x.borrower is who or x.holder is who]
-        for lease in left:
-            holder = lease.holder() if lease.holder is not None else None
-            if holder is not None:
-                if holder.allow_thread_sharing:
-                    continue  # until nobody has it any more: then this is called again
-                holder.lease_lost()
-            logger.warning(
-                "Pool %r: took back a connection that %s (%s) held for %.1f s and never returned. "
-                "Call django.db.connection.close() before such a thread ends.",
-                self.name,
-                lease.borrower.name,
-                lease.borrower.thread_id,
-                monotonic() - lease.since,
-            )
+    def _clean(self, backing: AnyBacking, connection: Connection) -> None:
+        session = session_of(connection)
+        try:
+            reset = self._cleaning.clean(connection)
+        except Exception as ex:  # its server, or the user's callback
+            logger.warning("Pool %r: closing a connection that can't be cleaned: %s", self.name, ex)
+            connection.close()
+        else:
+            session.idle_since = monotonic()
             with self._lock:
-                self._counters.reclaimed += 1
-            self.give_back(lease)
+                self._counters.resets += reset
+        session.in_cleaning = False
+        backing.putconn(connection)
+
+    # For housekeeping
+
+    def leases(self) -> list[Lease]:
+        """Return the open leases."""
+        with self._lock:
+            return list(self._leases)
+
+    def connections_nowhere(self) -> set[Connection]:
+        """Return the connections that are neither idle nor lent nor being cleaned."""
+        with self._lock:
+            backing = self._backing
+            idle = backing.idle_connections() if backing is not None else []
+            lent = [lease.connection for lease in self._leases]
+            nowhere = self._connector.alive().difference(idle, lent)
+            return {c for c in nowhere if not session_of(c).in_cleaning}
+
+    def drop_lost(self, connection: Connection) -> None:
+        """Close a connection that an interrupt left nowhere."""
+        # All of it with the lock: a borrower that has it after all sees that it is closed.
+        with self._lock:
+            backing = self._backing
+            if backing is None or connection not in self.connections_nowhere():
+                return
+            logger.warning("Pool %r: an interrupt had lost a connection; closed it", self.name)
+            backing.drop(connection)
+            self._counters.reclaimed += 1
+
+    def _interrupted(self) -> None:
+        self.housekeeping.interrupted()
+        reclaim.wake()
 
     # Life cycle
 
@@ -194,6 +265,13 @@ class Pool:
         else:
             backing.close(timeout)
 
+    def drain(self) -> None:
+        """Replace all connections by new ones: idle ones now, lent ones when they return."""
+        with self._lock:
+            backing = self._backing
+        if backing is not None:
+            backing.drain()
+
     def forget_inherited(self) -> None:
         """In a forked child: start empty, and leave the parent's connections alone."""
         # No lock: this is the child's only thread, and a thread that isn't here may have
@@ -218,30 +296,9 @@ class Pool:
         with self._lock:
             if self._backing is not None:
                 return self._backing
-            self._backing = backing = self._make_backing()
+            self._backing = backing = make_backing(self.name, self.config, self._connector)
             backing.open()
         self._on_open()
-        return backing
-
-    def _make_backing(self) -> AnyBacking:
-        config = self.config
-        backing_class = NullBacking if config.pool_class == "null" else Backing
-        backing = backing_class(
-            connection_class=self._connector,  # type: ignore[arg-type]
-            min_size=config.min_size,
-            max_size=config.max_size,
-            open=False,
-            check=config.check,
-            reset=config.reset,
-            name=self.name,
-            timeout=config.timeout,
-            max_waiting=config.max_waiting,
-            max_lifetime=config.max_lifetime,
-            max_idle=config.max_idle,
-            reconnect_timeout=config.reconnect_timeout,
-            reconnect_failed=config.reconnect_failed,
-            num_workers=config.num_workers,
-        )
         return backing
 
     # Seeing it
@@ -269,6 +326,8 @@ class Pool:
                 held_max=counters.held_max,
                 exhausted=counters.exhausted,
                 reclaimed=counters.reclaimed,
+                dead=counters.dead,
+                resets=counters.resets,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
             )
@@ -276,23 +335,10 @@ class Pool:
     def _exhausted(self, cause: PoolTimeout | TooManyRequests) -> PoolExhausted:
         with self._lock:
             self._counters.exhausted += 1
-            leases, waiting = list(self._leases), self._waiting
+            waiting = self._waiting
+            connect_error = self._connector.last_error
         config = self.config
-        if isinstance(cause, TooManyRequests):
-            what = f"{config.max_waiting} borrowers (max_waiting) wait already"
-        else:
-            what = f"no connection was free within {config.timeout:g} s (timeout)"
-        message = (
-            f"Pool {self.name!r} in process {os.getpid()}: {what}. "
-            f"{len(leases)} of {config.max_size} (max_size) connections are in use, "
-            f"{waiting} borrowers wait."
+        message = explain(
+            self.alias, self.name, config, cause, self.leases(), waiting, connect_error
         )
-        if leases:
-            message += f" Held longest by: {describe_longest(leases)}."
-        if self._connector.last_error is not None:
-            message += f" The last attempt to connect failed: {self._connector.last_error}."
-        message += (
-            " Hold connections for a shorter time, or raise max_size or timeout in "
-            f"DATABASES[{self.alias!r}]['OPTIONS']['pool']."
-        )
-        return PoolExhausted(message, alias=self.alias)
+        return PoolExhausted(message, alias=self.alias, timeout=config.timeout)

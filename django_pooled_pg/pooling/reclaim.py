@@ -1,7 +1,7 @@
 """Owns noticing that a borrower is gone: its thread ended, or its wrapper was collected.
 
 Taking the lease back is the pool's. One thread of each process waits here, and does nothing
-until somebody is gone.
+until somebody is gone or a pool wants to be looked after.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 logger = logging.getLogger(__name__)
 
@@ -65,23 +65,48 @@ def gone(who: object) -> None:
     _gone.put(who)
 
 
-def ensure_running(reclaim: Callable[[object], None]) -> None:
-    """Start the thread that calls `reclaim` with each borrower that is gone."""
+def wake() -> None:
+    """Let the thread look after the pools now."""
+    _gone.put(None)
+
+
+def ensure_running(
+    reclaim: Callable[[object], None], look_after: Callable[[], float | None]
+) -> None:
+    """Start the thread that calls `reclaim` with each borrower that is gone.
+
+    It calls `look_after` as often as that says: its result is when it wants to be called
+    again, in seconds, or `None`.
+    """
     global _reaper
     with _lock:
         if _reaper is None:
             _reaper = threading.Thread(
-                target=_run, args=(_gone, reclaim), name="django_pooled_pg-reclaim", daemon=True
+                target=_run,
+                args=(_gone, reclaim, look_after),
+                name="django_pooled_pg-housekeeping",
+                daemon=True,
             )
             _reaper.start()
 
 
-def _run(queue: SimpleQueue[object], reclaim: Callable[[object], None]) -> None:
+def _run(
+    queue: SimpleQueue[object],
+    reclaim: Callable[[object], None],
+    look_after: Callable[[], float | None],
+) -> None:
+    delay: float | None = None
     while True:
         try:
-            reclaim(queue.get())
-        except Exception:  # the next one must be reclaimed all the same
-            logger.exception("Could not reclaim a connection")
+            who = queue.get(timeout=delay)
+        except Empty:
+            who = None
+        try:
+            if who is not None:
+                reclaim(who)
+            delay = look_after()
+        except Exception:  # what comes next must be done all the same
+            logger.exception("Could not look after the pools")
 
 
 def start_anew() -> None:

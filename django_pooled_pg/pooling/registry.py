@@ -12,7 +12,7 @@ from typing import Any
 
 from . import reclaim
 from .config import PoolConfig
-from .connector import SessionOpener
+from .connector import SessionMaker
 from .pool import Pool
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ _NOT_OF_THE_SESSION = {
 def pool_for(
     alias: str,
     source: Settings,
-    make_opener: Callable[[Settings, PoolConfig], SessionOpener],
+    session_maker: Callable[[Settings, PoolConfig], SessionMaker],
 ) -> Pool | None:
     """Return the pool of these settings, made now if need be; `None` where there is none.
 
@@ -74,7 +74,7 @@ def pool_for(
             entries.remove(entry)
         pool = None
         if config is not None:
-            pool = Pool(alias, config, make_opener(settings, config), _opened)
+            pool = Pool(alias, config, session_maker(settings, config), _opened)
             entries.append(_Entry(pool=pool, source=source, identity=identity))
     for entry in stale:
         entry.pool.close()
@@ -110,11 +110,17 @@ def on_fork(listener: Callable[[], None]) -> None:
 
 def _reclaim(who: object) -> None:
     for pool in pools():
-        pool.reclaim(who)
+        pool.housekeeping.reclaim(who)
+
+
+def _look_after() -> float | None:
+    delays = [pool.housekeeping.look_after() for pool in pools()]
+    return min((delay for delay in delays if delay is not None), default=None)
 
 
 def _opened() -> None:
-    reclaim.ensure_running(_reclaim)
+    reclaim.ensure_running(_reclaim, _look_after)
+    reclaim.wake()  # this pool may want more looking after than those before it
     with _lock:
         listeners = list(_open_listeners)
     for listener in listeners:

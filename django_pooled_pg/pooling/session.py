@@ -5,46 +5,119 @@ Must not know who uses the session.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Escaping, TransactionStatus
+
+from .liveness import exchange
 
 _ATTRIBUTE = "_django_pooled_pg_session"
 
+# Parameters that PostgreSQL reports when they change, and that a borrower may change:
+# https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+# search_path is reported from PostgreSQL 18 on.
+_REPORTED = (
+    b"search_path",
+    b"TimeZone",
+    b"session_authorization",
+    b"default_transaction_read_only",
+    b"application_name",
+    b"client_encoding",
+    b"DateStyle",
+)
 
-@dataclass(slots=True, eq=False)
+# What DISCARD ALL does, but for plans and psycopg's own prepared statements. DISCARD ALL itself
+# must be alone in its round trip: https://www.postgresql.org/docs/current/sql-discard.html
+_RESET = (
+    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
+    b"SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; "
+)
+# psycopg prepares by the protocol; what a borrower prepared by SQL has from_sql.
+_DEALLOCATE = (
+    b"DO $$ DECLARE name text; BEGIN"
+    b" FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP"
+    b" EXECUTE 'DEALLOCATE ' || quote_ident(name); END LOOP; END $$; "
+)
+
+_Connection = psycopg.Connection[Any]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class Session:
-    """One server session, from connect to disconnect."""
+    """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 
+    # psycopg's own attributes, and the reported parameters, when it was clean.
     isolation_level: psycopg.IsolationLevel | None
     read_only: bool | None
     deferrable: bool | None
-    # Whether `connection_created` was sent for it.
+    parameters: tuple[bytes | None, ...]
+    idle_since: float = 0.0
+    # Whether `connection_created` was sent for it since it was new or reset.
     announced: bool = False
+    # What its borrower did: set by the cursors.
+    changed: bool = False
+    prepared: bool = False
+    # Those open, and some that are closed already. Strong: a cursor that was collected without
+    # being closed is still open on the server.
+    server_cursors: list[psycopg.Cursor[Any]] = field(default_factory=list)
+    refused_to_write: bool = False
+    # Whether a worker is cleaning it, so that it is neither idle nor lent.
+    in_cleaning: bool = False
+    # Whether the server didn't want writes from the start: a standby, for example.
+    read_only_from_start: bool = False
+    # The last of the pool's suspicions (Pool._suspect) that it was asked about.
+    vetted: int = -1
 
 
-def remember(connection: psycopg.Connection[Any]) -> None:
+def remember(connection: _Connection) -> Session:
     """Note the state of a session that is new."""
     # On the connection itself: found without a lookup, gone together with it.
-    session = Session(connection.isolation_level, connection.read_only, connection.deferrable)
+    session = Session(
+        isolation_level=connection.isolation_level,
+        read_only=connection.read_only,
+        deferrable=connection.deferrable,
+        parameters=_parameters(connection),
+        read_only_from_start=any(
+            connection.pgconn.parameter_status(name) == b"on"
+            for name in (b"in_hot_standby", b"default_transaction_read_only")
+        ),
+    )
     setattr(connection, _ATTRIBUTE, session)
+    return session
 
 
-def session_of(connection: psycopg.Connection[Any]) -> Session:
+def session_of(connection: _Connection) -> Session:
     """Return what is known of the connection's session."""
     return cast(Session, getattr(connection, _ATTRIBUTE))
 
 
-def restore(connection: psycopg.Connection[Any]) -> None:
+def renew(connection: _Connection) -> None:
+    """Take the state of this moment as the clean one: whoever made it does so each time."""
+    session = session_of(connection)
+    session.parameters = _parameters(connection)
+    session.changed = session.prepared = False
+
+
+def is_clean(connection: _Connection, session: Session) -> bool:
+    """Tell, without asking the server, whether the next borrower may have the session as it is."""
+    return (
+        connection.pgconn.transaction_status == TransactionStatus.IDLE
+        and not session.changed
+        and all(cursor.closed for cursor in session.server_cursors)
+        and _parameters(connection) == session.parameters
+    )
+
+
+def restore(connection: _Connection) -> None:
     """End what the borrower left open and put psycopg's own attributes back.
 
-    Raises `psycopg.Error` when the server can't be asked to roll back.
+    Raises `psycopg.Error` when the server can't be asked to roll back, or doesn't in time.
     """
     status = connection.pgconn.transaction_status
     if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        connection.rollback()
+        exchange(connection, b"ROLLBACK")
     if not connection.autocommit:
         connection.autocommit = True
     session = session_of(connection)
@@ -54,3 +127,25 @@ def restore(connection: psycopg.Connection[Any]) -> None:
         connection.read_only = session.read_only
     if connection.deferrable is not session.deferrable:
         connection.deferrable = session.deferrable
+
+
+def reset(connection: _Connection) -> None:
+    """Make the server forget what borrowers did, in one round trip.
+
+    Also forgotten is what was configured after connecting: configure the session again.
+    Raises `psycopg.Error` or `TimeoutError`; the connection is good for nothing then.
+    """
+    session = session_of(connection)
+    time_zone = session.parameters[_REPORTED.index(b"TimeZone")] or b"UTC"
+    # Nearly every session has one configured; the rest is for the engine to put back.
+    put_back = b"SET TimeZone = %b" % Escaping(connection.pgconn).escape_literal(time_zone)
+    exchange(connection, _RESET + (_DEALLOCATE if session.prepared else b"") + put_back)
+    for _ in connection.notifies(timeout=0):
+        pass  # what arrived for the borrower before UNLISTEN
+    session.announced = False
+    session.server_cursors.clear()
+
+
+def _parameters(connection: _Connection) -> tuple[bytes | None, ...]:
+    status = connection.pgconn.parameter_status
+    return tuple([status(name) for name in _REPORTED])

@@ -31,6 +31,8 @@ class PoolStatistics:
     held_max: float
     exhausted: int
     reclaimed: int
+    dead: int
+    resets: int
     connects: int
     connect_errors: int
 
@@ -47,6 +49,8 @@ class Counters:
     held_max: float = 0.0
     exhausted: int = 0
     reclaimed: int = 0
+    dead: int = 0
+    resets: int = 0
 
     def borrowed(self, waited: float) -> None:
         self.borrows += 1

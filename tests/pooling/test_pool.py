@@ -11,6 +11,7 @@ import pytest
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from django_pooled_pg.pooling.config import PoolConfig
+from django_pooled_pg.pooling.connector import SessionMaker
 from django_pooled_pg.pooling.errors import PoolExhausted
 from django_pooled_pg.pooling.pool import Pool
 from tests.support.waiting import wait_until
@@ -44,7 +45,8 @@ def make_pool(conninfo: str) -> Iterator[MakePool]:
     ) -> Pool:
         config = PoolConfig.from_settings("default", {"OPTIONS": {"pool": options}})
         assert config is not None
-        made.append(Pool("default", config, open_session, on_open))
+        maker = SessionMaker(open_session, lambda connection: None)
+        made.append(Pool("default", config, maker, on_open))
         return made[-1]
 
     yield make

@@ -9,6 +9,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pooled_pg.pooling import registry
+from django_pooled_pg.pooling.connector import SessionMaker
 from django_pooled_pg.pooling.pool import Pool
 
 _numbers = itertools.count()
@@ -19,11 +20,11 @@ def alias() -> str:
     return f"registry{next(_numbers)}"
 
 
-def make_opener(settings: Any, config: Any) -> Any:
-    def open_session(kwargs: dict[str, Any]) -> Any:
+def session_maker(settings: Any, config: Any) -> Any:
+    def connect(*args: Any) -> Any:
         raise AssertionError("nobody connects here")
 
-    return open_session
+    return SessionMaker(connect, connect)
 
 
 def settings(**pool: Any) -> dict[str, Any]:
@@ -31,10 +32,10 @@ def settings(**pool: Any) -> dict[str, Any]:
 
 
 def test_equal_settings_share_a_pool(alias: str) -> None:
-    pool = registry.pool_for(alias, settings(), make_opener)
+    pool = registry.pool_for(alias, settings(), session_maker)
     assert isinstance(pool, Pool)
-    assert registry.pool_for(alias, settings(), make_opener) is pool
-    assert registry.pool_for(alias, settings(max_size=2), make_opener) is not pool
+    assert registry.pool_for(alias, settings(), session_maker) is pool
+    assert registry.pool_for(alias, settings(max_size=2), session_maker) is not pool
     assert pool in registry.pools()
 
 
@@ -43,7 +44,7 @@ def test_many_threads_at_once_make_one_pool(alias: str) -> None:
 
     def find(_: int) -> Pool | None:
         barrier.wait(5)
-        return registry.pool_for(alias, settings(), make_opener)
+        return registry.pool_for(alias, settings(), session_maker)
 
     with ThreadPoolExecutor(8) as executor:
         pools = set(executor.map(find, range(8)))
@@ -52,22 +53,22 @@ def test_many_threads_at_once_make_one_pool(alias: str) -> None:
 
 def test_settings_changed_in_place_replace_their_pool(alias: str) -> None:
     source = settings()
-    stale = registry.pool_for(alias, source, make_opener)
+    stale = registry.pool_for(alias, source, session_maker)
     source["NAME"] = "test_books"
-    pool = registry.pool_for(alias, source, make_opener)
+    pool = registry.pool_for(alias, source, session_maker)
     assert pool is not stale
     assert stale not in registry.pools()
     assert pool in registry.pools()
 
 
 def test_no_pool_where_the_settings_say_so(alias: str) -> None:
-    assert registry.pool_for(alias, {"OPTIONS": {"pool": False}}, make_opener) is None
+    assert registry.pool_for(alias, {"OPTIONS": {"pool": False}}, session_maker) is None
 
 
 def test_bad_settings_leave_nothing_behind(alias: str) -> None:
     before = registry.pools()
     with pytest.raises(ImproperlyConfigured):
-        registry.pool_for(alias, settings(maxsize=2), make_opener)
+        registry.pool_for(alias, settings(maxsize=2), session_maker)
     assert registry.pools() == before
 
 

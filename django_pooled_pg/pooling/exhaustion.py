@@ -1,0 +1,40 @@
+"""Owns the words that explain why no connection could be lent; raises nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from .config import PoolConfig
+from .lease import Lease, describe_longest
+
+
+def explain(
+    alias: str,
+    pool_name: str,
+    config: PoolConfig,
+    cause: PoolTimeout | TooManyRequests,
+    leases: Sequence[Lease],
+    waiting: int,
+    connect_error: Exception | None,
+) -> str:
+    """Say what happened, in which pool, who holds the connections, and what to do about it."""
+    if isinstance(cause, TooManyRequests):
+        what = f"{config.max_waiting} borrowers (max_waiting) wait already"
+    else:
+        what = f"no connection was free within {config.timeout:g} s (timeout)"
+    message = (
+        f"Pool {pool_name!r} in process {os.getpid()}: {what}. "
+        f"{len(leases)} of {config.max_size} (max_size) connections are in use, "
+        f"{waiting} borrowers wait."
+    )
+    if leases:
+        message += f" Held longest by: {describe_longest(leases)}."
+    if connect_error is not None:
+        message += f" The last attempt to connect failed: {connect_error}."
+    return (
+        f"{message} Hold connections for a shorter time, or raise max_size or timeout in "
+        f"DATABASES[{alias!r}]['OPTIONS']['pool']."
+    )

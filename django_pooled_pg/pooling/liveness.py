@@ -1,0 +1,104 @@
+"""Owns finding out whether a server session is still there; lends and closes nothing.
+
+What asks the server goes through libpq's asynchronous calls, because only those can be bounded
+in time whatever the network does:
+https://www.postgresql.org/docs/current/libpq-async.html
+"""
+
+from __future__ import annotations
+
+import select
+from time import monotonic
+from typing import Any
+
+import psycopg
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGresult
+
+# Seconds a server may take to answer a connection that is to be lent or cleaned.
+ANSWER_LIMIT = 2.0
+
+_READABLE = select.POLLIN
+_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
+_FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
+
+_Connection = psycopg.Connection[Any]
+
+
+def has_hung_up(connection: _Connection) -> bool:
+    """Look whether the server has ended an idle session; costs no round trip.
+
+    Whoever calls this has the connection to itself.
+    """
+    pgconn = connection.pgconn
+    try:
+        poll = select.poll()
+        poll.register(pgconn.socket, _READABLE)
+        if not poll.poll(0):
+            return False
+        # A farewell, the end of the stream, or news such as a changed parameter: libpq knows.
+        pgconn.consume_input()
+    except psycopg.Error:
+        return True
+    # A farewell is read before the end of the stream, which may be yet to come.
+    return not answers(connection)
+
+
+def seems_connected(connection: _Connection) -> bool:
+    """Look whether the peer is there, from any thread, though another one may use it."""
+    try:
+        poll = select.poll()
+        poll.register(connection.pgconn.socket, 0)
+        return not any(event & _GONE for _, event in poll.poll(0))
+    except psycopg.Error:
+        return False  # closed
+
+
+def answers(connection: _Connection) -> bool:
+    """Ask the server for a sign of life; at most `ANSWER_LIMIT` seconds."""
+    try:
+        exchange(connection, b"")
+    except (psycopg.Error, TimeoutError):
+        return False
+    return True
+
+
+def exchange(
+    connection: _Connection, statements: bytes, within: float = ANSWER_LIMIT
+) -> list[PGresult]:
+    """Run statements in one round trip; return their results.
+
+    Raises `psycopg.Error`, and `TimeoutError` after `within` seconds; after either the
+    connection is good for nothing but closing.
+    """
+    pgconn = connection.pgconn
+    deadline = monotonic() + within
+    results: list[PGresult] = []
+    pgconn.send_query(statements)
+    poll = select.poll()
+    poll.register(pgconn.socket, _READABLE)
+    while pgconn.flush():
+        _wait(poll, pgconn.socket, _READABLE | select.POLLOUT, deadline)
+        pgconn.consume_input()
+    while True:
+        while pgconn.is_busy():
+            _wait(poll, pgconn.socket, _READABLE, deadline)
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:
+            break
+        results.append(result)
+        if pgconn.status == ConnStatus.BAD:
+            break
+    for result in results:
+        if result.status in _FAILED:
+            raise error_from_result(result)
+    return results
+
+
+def _wait(poll: select.poll, socket: int, events: int, deadline: float) -> None:
+    poll.modify(socket, events)
+    remaining = deadline - monotonic()
+    if remaining <= 0 or not poll.poll(remaining * 1000):
+        raise TimeoutError("the server did not answer in time")

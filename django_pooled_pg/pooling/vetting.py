@@ -1,0 +1,74 @@
+"""Owns deciding whether a connection is fit to be lent; closes nothing."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from .backing import Connection
+from .config import PoolConfig
+from .liveness import answers, exchange, has_hung_up
+from .session import Session, session_of
+
+logger = logging.getLogger(__name__)
+
+# A standby's sessions refuse to write, and will: don't suspect it more often than this (seconds).
+_SUSPICION_PAUSE = 30.0
+
+
+class Vetting:
+    """The `check` of one pool."""
+
+    def __init__(self, config: PoolConfig) -> None:
+        self._check = config.check
+        self._check_idle = config.check_idle
+        # Raised when there is reason to ask every connection once before it is lent. Written
+        # and read without a lock: a borrower that misses it is the one just before it.
+        self._suspicion = 0
+        self._suspected_at = 0.0
+
+    def is_fit(self, connection: Connection) -> bool:
+        """Tell whether a connection that was idle may be lent."""
+        session = session_of(connection)
+        if session.vetted != self._suspicion:
+            fit = session.vetted == -1 or _takes_writes(connection)
+            session.vetted = self._suspicion
+            return fit
+        if self._check == "auto":
+            if monotonic() - session.idle_since > self._check_idle:
+                return answers(connection)
+            return not has_hung_up(connection)
+        if self._check == "query":
+            return answers(connection)
+        if callable(self._check):
+            try:
+                self._check(connection)
+            except Exception as ex:  # that is how a check says no
+                logger.info("The pool's 'check' refused a connection: %s", ex)
+                return False
+            return connection.pgconn.transaction_status == TransactionStatus.IDLE
+        return True
+
+    def suspect(self, session: Session) -> bool:
+        """Suspect all connections, because this one's server refused to write.
+
+        Returns whether there is reason to: a server that never took writes has none to refuse.
+        """
+        now = monotonic()
+        expected = session.read_only_from_start
+        if expected and now - self._suspected_at < _SUSPICION_PAUSE:
+            return False
+        self._suspected_at = now
+        self._suspicion += 1
+        return True
+
+
+def _takes_writes(connection: Connection) -> bool:
+    try:
+        (result,) = exchange(connection, b"SHOW transaction_read_only")
+    except (psycopg.Error, TimeoutError):
+        return False
+    return bool(result.get_value(0, 0) == b"off")
