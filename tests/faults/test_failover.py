@@ -67,7 +67,9 @@ def refuse_writes(cluster: Cluster, refuse: bool) -> None:
 class Site:
     """Requests that share the pool of one alias, each with a wrapper of its own."""
 
-    def __init__(self, make_wrapper: MakeWrapper, *clusters: Cluster, **options: Any) -> None:
+    def __init__(
+        self, make_wrapper: MakeWrapper, *clusters: Cluster, min_size: int = 1, **options: Any
+    ) -> None:
         settings = {
             "alias": "site",
             "NAME": "postgres",
@@ -76,7 +78,7 @@ class Site:
             "HOST": ",".join("127.0.0.1" for _ in clusters),
             "PORT": ",".join(str(cluster.port) for cluster in clusters),
             "OPTIONS": options,
-            "pool": {"min_size": 1, "max_size": 4, "timeout": 30},
+            "pool": {"min_size": min_size, "max_size": 4, "timeout": 30},
         }
         self.wrapper = lambda: make_wrapper(**settings)
         pool = self.wrapper().pool
@@ -196,7 +198,25 @@ def test_a_demoted_primary_that_cuts_no_connection_is_left_after_one_error(
     site.refused()
     assert [site.request() for _ in range(8)] == [standby.port] * 8
     assert site.fill() == {standby.port}
-    assert site.pool.statistics().dead == 4
+    # The others: the one that refused was not found dead, it was known to be.
+    assert site.pool.statistics().dead == 3
+
+
+@pytest.mark.parametrize("fault", ["stopped", "demoted"])
+def test_connections_that_were_never_lent_are_asked_too(
+    make_wrapper: MakeWrapper, primary: Cluster, standby: Cluster, fault: str
+) -> None:
+    site = Site(make_wrapper, primary, standby, min_size=4, target_session_attrs="read-write")
+    site.pool.open()
+    wait_until(lambda: site.pool.statistics().idle == 4)
+    if fault == "stopped":
+        primary.stop("immediate")
+        standby.promote()
+    else:
+        refuse_writes(primary, True)
+        standby.promote()
+        site.refused()
+    assert [site.request() for _ in range(8)] == [standby.port] * 8
 
 
 def test_those_who_held_connections_get_one_error_each(
