@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -16,23 +16,21 @@ from .pooling.config import PoolConfig
 
 
 class PoolValidation(BaseDatabaseValidation):
-    """Checks one alias: `manage.py check --database ALIAS`, with or without the app."""
+    """Checks one alias: `manage.py check --database ALIAS`, where the app isn't installed."""
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
-        return [*super().check(**kwargs), *_check(self.connection)]
+        messages = super().check(**kwargs)
+        if not apps.is_installed("django_pooled_pg"):
+            messages += _check(self.connection)
+        return messages
 
 
-def check_all(
-    app_configs: Sequence[AppConfig] | None = None,
-    databases: Iterable[str] | None = None,
-    **kwargs: Any,
-) -> list[CheckMessage]:
+def check_all(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check the pools of all aliases; registered by the app, so that each start runs it."""
-    checked = set(databases or ())  # those PoolValidation takes care of
     return [
         message
         for alias in connections
-        if alias not in checked and isinstance(connections[alias].validation, PoolValidation)
+        if isinstance(connections[alias].validation, PoolValidation)
         for message in _check(connections[alias])
     ]
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connections
+from django.test import override_settings
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.validation import PoolValidation, check_all
@@ -16,28 +18,33 @@ from tests.support.processes import ROOT
 MakeWrapper = Callable[..., DatabaseWrapper]
 
 
+@pytest.fixture
+def bad(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Iterator[DatabaseWrapper]:
+    """An alias with a wrong option, among `connections`."""
+    wrapper = make_wrapper(pool={"maxsize": 2}, alias="bad")
+    monkeypatch.setitem(connections.databases, "bad", wrapper.settings_dict)
+    monkeypatch.setattr(connections._connections, "bad", wrapper, raising=False)
+    yield wrapper
+    del wrapper.settings_dict["OPTIONS"]["pool"]
+
+
 def test_good_settings_give_no_message(make_wrapper: MakeWrapper) -> None:
     assert PoolValidation(make_wrapper(pool={"max_size": 2})).check() == []
 
 
-def test_bad_settings_give_an_error_with_id_and_hint(make_wrapper: MakeWrapper) -> None:
-    wrapper = make_wrapper(pool={"maxsize": 2}, alias="bad")
-    (error,) = [m for m in PoolValidation(wrapper).check() if m.id == "pooled_pg.E001"]
+def test_bad_settings_give_an_error_with_id_and_hint(bad: DatabaseWrapper) -> None:
+    (error,) = check_all()
+    assert error.id == "pooled_pg.E001"
     assert "did you mean 'max_size'" in error.msg
     assert error.obj == "DATABASES['bad']"
     assert error.hint
-    del wrapper.settings_dict["OPTIONS"]["pool"]
 
 
-def test_all_aliases_are_checked_but_once(
-    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wrapper = make_wrapper(pool={"maxsize": 2}, alias="bad")
-    monkeypatch.setitem(connections.databases, "bad", wrapper.settings_dict)
-    monkeypatch.setattr(connections._connections, "bad", wrapper, raising=False)
-    assert [m.id for m in check_all()] == ["pooled_pg.E001"]
-    assert check_all(databases=["bad"]) == []
-    del wrapper.settings_dict["OPTIONS"]["pool"]
+def test_each_alias_is_checked_once_with_the_app_or_without(bad: DatabaseWrapper) -> None:
+    assert PoolValidation(bad).check() == []
+    installed = [app for app in settings.INSTALLED_APPS if app != "django_pooled_pg"]
+    with override_settings(INSTALLED_APPS=installed):
+        assert [message.id for message in PoolValidation(bad).check()] == ["pooled_pg.E001"]
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["check", "--database", "default"], ["migrate"]])

@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from testproject.embedded import Cluster
 from tests.support.proxy import TLS, Proxy
-from tests.support.queries import backend_pid, fetch
+from tests.support.queries import backend_pid
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def test_a_message_is_no_farewell(make_site: MakeSite, superuser: psycopg.Connec
     """Something to read on the socket doesn't mean that the session is over."""
     site = make_site({"max_size": 1, "reset": "never"})
     wrapper = site.wrapper()
-    fetch(wrapper, "LISTEN books; SELECT 1")
+    with wrapper.cursor() as cursor:
+        cursor.execute("LISTEN books")
     pid, socket = backend_pid(wrapper), wrapper.connection.fileno()
     wrapper.close()
     wait_until(lambda: site.pool.statistics().idle == 1)

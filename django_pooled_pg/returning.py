@@ -1,0 +1,121 @@
+"""Owns giving connections back earlier than Django would, where code knows that it may."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class without_connection:
+    """Give back this thread's connections before doing something slow.
+
+        with without_connection():
+            answer = ask_the_model(question)
+
+    The next query borrows again. In async code use `async with`: it gives back what the
+    thread that runs Django's synchronous code for this request holds.
+
+    Raises `django.db.transaction.TransactionManagementError` inside an atomic block, where
+    giving back would lose the transaction; then nothing is given back.
+    """
+
+    def __enter__(self) -> None:
+        held = _held()
+        for connection in held:
+            if connection.in_atomic_block or not connection.get_autocommit():
+                raise TransactionManagementError(
+                    f"without_connection() inside a transaction on database "
+                    f"{connection.alias!r}: giving its connection back would lose the "
+                    "transaction. Do the slow work before or after it."
+                )
+        for connection in held:
+            connection.close()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+    async def __aenter__(self) -> None:
+        await sync_to_async(self.__enter__, thread_sensitive=True)()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class returning_connections:
+    """Give back this thread's connections at the end of a piece of work.
+
+    For work outside of requests: threads, executors, tasks, schedulers. A context manager,
+    also for `async with`, and a decorator of functions and coroutine functions:
+
+        @returning_connections()
+        def send_newsletter(): ...
+
+    A connection inside an atomic block that is older than the work (as in a `TestCase`) stays
+    where it is. What a transaction left open otherwise is rolled back.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for connection in _held():
+            if not connection.in_atomic_block:
+                connection.close()
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await sync_to_async(self.__exit__, thread_sensitive=True)(exc_type, exc, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with self:
+                    return await function(*args, **kwargs)
+
+            return run_async  # type: ignore[return-value]
+
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self:
+                return function(*args, **kwargs)
+
+        return run
+
+
+def _held() -> list[BaseDatabaseWrapper]:
+    return [c for c in connections.all(initialized_only=True) if c.connection is not None]
