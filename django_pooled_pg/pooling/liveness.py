@@ -26,30 +26,39 @@ _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
 _Connection = psycopg.Connection[Any]
 
 
-def has_hung_up(connection: _Connection) -> bool:
-    """Look whether the server has ended an idle session; costs no round trip.
+def has_news(connection: _Connection) -> bool:
+    """Look whether an idle session's server has sent anything; waits for nothing.
+
+    A farewell, the end of the stream, or real news, such as a changed parameter.
+    """
+    try:
+        poll = select.poll()
+        poll.register(connection.pgconn.socket, _READABLE)
+        return bool(poll.poll(0))
+    except psycopg.Error:
+        return True  # closed
+
+
+def is_alive(connection: _Connection) -> bool:
+    """Look whether an idle session is still there; costs no round trip unless there are news.
 
     Whoever calls this has the connection to itself.
     """
-    pgconn = connection.pgconn
-    try:
-        poll = select.poll()
-        poll.register(pgconn.socket, _READABLE)
-        if not poll.poll(0):
-            return False
-        # A farewell, the end of the stream, or news such as a changed parameter: libpq knows.
-        pgconn.consume_input()
-    except psycopg.Error:
+    if not has_news(connection):
         return True
-    # A farewell is read before the end of the stream, which may be yet to come.
-    return not answers(connection)
+    try:
+        connection.pgconn.consume_input()
+    except psycopg.Error:
+        return False
+    # A farewell can be read before the end of the stream has come.
+    return answers(connection)
 
 
 def seems_connected(connection: _Connection) -> bool:
     """Look whether the peer is there, from any thread, though another one may use it."""
     try:
         poll = select.poll()
-        poll.register(connection.pgconn.socket, 0)
+        poll.register(connection.pgconn.socket, _GONE)
         return not any(event & _GONE for _, event in poll.poll(0))
     except psycopg.Error:
         return False  # closed

@@ -25,7 +25,6 @@ from .errors import PoolExhausted
 from .exhaustion import explain
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
-from .liveness import has_hung_up
 from .reclaim import borrower
 from .session import session_of
 from .statistics import Counters, PoolStatistics
@@ -141,7 +140,7 @@ class Pool:
         # Whatever ended this session probably ended others: look at all idle ones now, rather
         # than let one borrower after the other find them.
         backing.drop(connection)
-        dead = backing.take_idle(unwanted=has_hung_up)
+        dead = backing.take_idle(unwanted=self._vetting.is_unwanted)
         for other in dead:
             other.close()
         backing.fill()

@@ -6,6 +6,7 @@ Must not know who uses the session.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, cast
 
 import psycopg
@@ -53,7 +54,7 @@ class Session:
     read_only: bool | None
     deferrable: bool | None
     parameters: tuple[bytes | None, ...]
-    idle_since: float = 0.0
+    idle_since: float = field(default_factory=monotonic)
     # Whether `connection_created` was sent for it since it was new or reset.
     announced: bool = False
     # What its borrower did: set by the cursors.
@@ -67,8 +68,8 @@ class Session:
     in_cleaning: bool = False
     # Whether the server didn't want writes from the start: a standby, for example.
     read_only_from_start: bool = False
-    # The last of the pool's suspicions (Pool._suspect) that it was asked about.
-    vetted: int = -1
+    # When it was made, or last asked whether it takes writes.
+    vetted_at: float = field(default_factory=monotonic)
 
 
 def remember(connection: _Connection) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from time import monotonic
 
 import psycopg
@@ -10,7 +11,7 @@ from psycopg.pq import TransactionStatus
 
 from .backing import Connection
 from .config import PoolConfig
-from .liveness import answers, exchange, has_hung_up
+from .liveness import answers, exchange, has_news, is_alive
 from .session import Session, session_of
 
 logger = logging.getLogger(__name__)
@@ -25,22 +26,20 @@ class Vetting:
     def __init__(self, config: PoolConfig) -> None:
         self._check = config.check
         self._check_idle = config.check_idle
-        # Raised when there is reason to ask every connection once before it is lent. Written
-        # and read without a lock: a borrower that misses it is the one just before it.
-        self._suspicion = 0
-        self._suspected_at = 0.0
+        # When there was reason to ask each connection once before it is lent. Written and read
+        # without a lock: a borrower that misses it is the one just before it.
+        self._suspected_at = -math.inf
 
     def is_fit(self, connection: Connection) -> bool:
         """Tell whether a connection that was idle may be lent."""
         session = session_of(connection)
-        if session.vetted != self._suspicion:
-            fit = session.vetted == -1 or _takes_writes(connection)
-            session.vetted = self._suspicion
-            return fit
+        if session.vetted_at < self._suspected_at:
+            session.vetted_at = monotonic()
+            return _takes_writes(connection)
         if self._check == "auto":
-            if monotonic() - session.idle_since > self._check_idle:
+            if self._was_idle_long(session):
                 return answers(connection)
-            return not has_hung_up(connection)
+            return is_alive(connection)
         if self._check == "query":
             return answers(connection)
         if callable(self._check):
@@ -52,6 +51,15 @@ class Vetting:
             return connection.pgconn.transaction_status == TransactionStatus.IDLE
         return True
 
+    def is_unwanted(self, connection: Connection) -> bool:
+        """Tell, without waiting, whether a connection that is idle may be dead like others."""
+        # Those that were idle for long would have to be asked, and a peer that vanished lets
+        # each of them wait for its answer.
+        return has_news(connection) or self._was_idle_long(session_of(connection))
+
+    def _was_idle_long(self, session: Session) -> bool:
+        return monotonic() - session.idle_since > self._check_idle
+
     def suspect(self, session: Session) -> bool:
         """Suspect all connections, because this one's server refused to write.
 
@@ -62,7 +70,6 @@ class Vetting:
         if expected and now - self._suspected_at < _SUSPICION_PAUSE:
             return False
         self._suspected_at = now
-        self._suspicion += 1
         return True
 
 
