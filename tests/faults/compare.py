@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -63,10 +64,15 @@ class Result:
 
 def of(answers: list[Answer], seconds: float | None = None) -> Result:
     """Sum up; without `seconds`, the slowest request counts."""
-    errors = Counter(textwrap.shorten(answer.error, 150) for answer in answers if answer.error)
+    errors = [answer.error for answer in answers if answer.error]
+    # Those that differ only in their numbers are told once.
+    alike = Counter(re.sub(r"\d+", "0", error) for error in errors)
+    first = {re.sub(r"\d+", "0", error): error for error in reversed(errors)}
     if seconds is None:
         seconds = max(answer.seconds for answer in answers)
-    return Result(len(answers), errors.total(), seconds, dict(errors))
+    return Result(
+        len(answers), len(errors), seconds, {first[key]: count for key, count in alike.items()}
+    )
 
 
 # Requests
@@ -267,7 +273,7 @@ def compare(faults: list[str]) -> None:
                 failed = f"{result.failed} of {result.requests} failed"
                 print(f"  {engine:{width}}  {failed:>16}  {result.seconds:7.2f} s", flush=True)
                 for error, count in result.errors.items():
-                    print(f"  {'':{width}}  {count} x {error}")
+                    print(textwrap.indent(textwrap.fill(f"{count} x {error}", 90), 6 * " "))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,16 @@ def test_the_same_settings_work_when_they_are_right(make_site: MakeSite) -> None
     assert make_site(USER="password", PASSWORD="right-password").request().pid
 
 
+@pytest.mark.parametrize("max_size", [2, 0])
+def test_a_pool_that_keeps_nothing(make_site: MakeSite, server: Cluster, max_size: int) -> None:
+    site = make_site({"class": "null", "max_size": max_size})
+    assert site.request().pid
+    with stopped(server):
+        refused([site.request()], DOWN)
+        refused(site.at_once(8), DOWN)
+    assert site.request().pid
+
+
 # A pool that has worked
 
 
@@ -152,14 +163,15 @@ def test_a_dead_connection_that_a_thread_holds_is_no_hope(
     assert site.request().pid
 
 
-def test_all_connections_held_and_dead(make_site: MakeSite, server: Cluster) -> None:
+def test_one_slot_held_and_dead(make_site: MakeSite, server: Cluster) -> None:
+    """Waiting for the slot is right, whatever became of the server; and the slot works again."""
     site = make_site({"max_size": 1})
-    with held_by_another_thread(site):
+    with ThreadPoolExecutor(1) as executor, held_by_another_thread(site):
         with stopped(server):
-            pass
-        # The slot is taken, whatever became of the server: waiting is right, then it's free.
-        assert site.pool.statistics().in_use == 1
-    assert site.request().pid
+            waiting = executor.submit(site.request)
+            wait_until(lambda: site.pool.statistics().waiting == 1)
+        assert not waiting.done()
+    assert waiting.result().pid
 
 
 # Too many clients
@@ -218,25 +230,25 @@ def test_too_many_clients_with_none_of_our_own(make_site: MakeSite, three_client
 # Recovery
 
 
-@pytest.mark.parametrize("idle", [0, 4])
-def test_recovery_after_an_outage(make_site: MakeSite, server: Cluster, idle: int) -> None:
+def test_recovery_after_an_outage(make_site: MakeSite, server: Cluster) -> None:
     """Long enough that doubling pauses would have grown to many seconds."""
-    site = make_site({"max_size": 4})
-    site.idle(idle)
+    sites = [make_site({"max_size": 4}), make_site({"max_size": 4})]
+    sites[0].idle(4)
     with stopped(server):
         end = time.monotonic() + OUTAGE
         while time.monotonic() < end:
-            refused([site.request()], DOWN)
+            refused([site.request() for site in sites], DOWN)
     returned = time.monotonic()
-    wait_until(lambda: site.request().error is None, within=RECOVERED)
+    for site in sites:
+        wait_until(lambda site=site: site.request().error is None, within=RECOVERED)
     assert time.monotonic() - returned < RECOVERED
-    for answer in site.at_once(8):
-        assert answer.error is None
-        assert answer.seconds < RECOVERED
+    for site in sites:
+        for answer in site.at_once(8):
+            assert answer.error is None
+            assert answer.seconds < RECOVERED
 
 
-def test_who_waits_when_the_server_returns_is_served(make_site: MakeSite, server: Cluster) -> None:
-    """Nobody asked for a connection during the outage, so nothing was tried either."""
+def test_all_at_once_after_an_outage(make_site: MakeSite, server: Cluster) -> None:
     site = make_site({"max_size": 4})
     site.idle(4)
     with stopped(server):

@@ -38,11 +38,12 @@ def crash(server: Cluster) -> None:
 def terminate(server: Cluster, but: Collection[int] = ()) -> None:
     """End the sessions of all clients (`but` those) and wait until they are gone."""
     with psycopg.connect(server.dsn, autocommit=True) as superuser:
-        superuser.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> ALL(%s)",
+        those = (
+            " FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> ALL(%s)",
             [[superuser.info.backend_pid, *but]],
         )
+        superuser.execute("SELECT pg_terminate_backend(pid)" + those[0], those[1])
+        wait_until(lambda: not superuser.execute("SELECT" + those[0], those[1]).rowcount)
 
 
 def one_by_one(site: Site, count: int) -> list[Answer]:
@@ -78,11 +79,13 @@ def site(request: pytest.FixtureRequest, make_site: MakeSite, tls_proxy: Proxy) 
 def test_no_request_fails_or_waits(
     site: Site,
     server: Cluster,
+    tls_proxy: Proxy,
     fault: Callable[[Cluster], None],
     ask: Callable[[Site, int], list[Answer]],
 ) -> None:
     dead = site.idle(N)
     fault(server)
+    wait_until(lambda: tls_proxy.connections == 0)
     started = time.monotonic()
     pids = answered(ask(site, 2 * N))
     assert time.monotonic() - started < NO_BACKOFF
@@ -99,36 +102,58 @@ def test_it_is_really_tls(site: Site) -> None:
     wrapper.close()
 
 
-def test_the_first_dead_connection_makes_the_pool_look_at_all(site: Site, server: Cluster) -> None:
+def test_the_first_dead_connection_makes_the_pool_look_at_all(
+    site: Site, server: Cluster, tls_proxy: Proxy
+) -> None:
     site.idle(N)
     terminate(server)
+    wait_until(lambda: tls_proxy.connections == 0)
     answered([site.request()])
     wait_until(lambda: site.pool.statistics().dead == N)
 
 
-def test_those_alive_stay(site: Site, server: Cluster) -> None:
+def test_those_alive_stay(site: Site, server: Cluster, tls_proxy: Proxy) -> None:
     alive = set(sorted(site.idle(N))[::2])
     terminate(server, but=alive)
+    wait_until(lambda: tls_proxy.connections <= len(alive))
     assert answered(site.one_by_one(3 * N)) >= alive
     assert site.pool.statistics().dead == N - len(alive)
 
 
-def test_the_size_is_kept(site: Site, server: Cluster) -> None:
+@pytest.mark.parametrize("fault", [restart, terminate])
+def test_connections_that_were_never_lent(
+    make_site: MakeSite, server: Cluster, fault: Callable[[Cluster], None]
+) -> None:
+    """As after a prewarm, or when the pool has grown to min_size by itself."""
+    site = make_site({"min_size": N, "max_size": N})
+    site.pool.open(wait=True)
+    wait_until(lambda: site.pool.statistics().idle == N)
+    fault(server)
+    started = time.monotonic()
+    answered(site.one_by_one(2 * N))
+    assert time.monotonic() - started < NO_BACKOFF
+
+
+def test_the_size_is_kept(site: Site, server: Cluster, tls_proxy: Proxy) -> None:
     """The dead free their slots, each once: again and again, and up to max_size."""
     for _ in range(3):
         site.idle(N)
         terminate(server)
+        wait_until(lambda: tls_proxy.connections == 0)
         answered(site.at_once(N))
     wait_until(lambda: site.pool.statistics().in_use == 0)
     assert len(site.idle(N)) == N
     assert site.pool.statistics().size == N
 
 
-def test_a_request_that_was_running_fails_alone(site: Site, server: Cluster) -> None:
+def test_a_request_that_was_running_fails_alone(
+    site: Site, server: Cluster, tls_proxy: Proxy
+) -> None:
     site.idle(N)
     wrapper = site.wrapper()
     backend_pid(wrapper)
     restart(server)
+    wait_until(lambda: tls_proxy.connections == 0)
     with pytest.raises(OperationalError):
         backend_pid(wrapper)
     wrapper.close()

@@ -52,6 +52,11 @@ class Proxy:
         self._loop.close()
         self._listener.close()
 
+    @property
+    def connections(self) -> int:
+        """How many connections it forwards; one that was closed, until both ends know."""
+        return (len(self._ends) + 1) // 2
+
     def freeze(self) -> None:
         self._run(self._freeze())
 
@@ -85,7 +90,11 @@ class Proxy:
                 lambda: _End(self._ends), "127.0.0.1", self._upstream_port
             )
             _, end = await self._loop.connect_accepted_socket(
-                lambda: _End(self._ends), client, ssl=self._tls
+                lambda: _End(self._ends),
+                client,
+                ssl=self._tls,
+                # Say goodbye, but don't wait for an answer: as PostgreSQL does it.
+                ssl_shutdown_timeout=0.01 if self._tls else None,
             )
             server.join(end)
         except OSError:
