@@ -18,9 +18,10 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg
 from django.db.backends.signals import connection_created
 from django.utils.asyncio import async_unsafe
 
+from .client import PooledDatabaseClient
 from .monitoring import endpoint
 from .pooling import reclaim, registry
-from .pooling.config import PoolConfig
+from .pooling.config import PoolConfig, with_fresh_password
 from .pooling.connector import SessionMaker
 from .pooling.cursors import note_server_cursor
 from .pooling.errors import ForkedInTransaction
@@ -57,6 +58,7 @@ class PooledDatabaseMixin(_Base):
     """Put in front of a PostgreSQL engine's DatabaseWrapper to let it borrow from a pool."""
 
     validation_class = PoolValidation
+    client_class = PooledDatabaseClient
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,10 +102,8 @@ class PooledDatabaseMixin(_Base):
         def opener() -> PooledDatabaseMixin:
             # A wrapper of its own for each session, without a pool: the session is opened and
             # configured just as this engine (or a subclass of it) does it without pooling.
-            fresh = registry.snapshot(settings)
+            fresh = registry.snapshot(with_fresh_password(settings))
             fresh["OPTIONS"]["pool"] = False
-            if callable(fresh["PASSWORD"]):
-                fresh["PASSWORD"] = fresh["PASSWORD"]()
             wrapper = engine(fresh, alias)
             wrapper.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
             return wrapper
@@ -220,6 +220,9 @@ class PooledDatabaseMixin(_Base):
                 lease.connection.close()
                 self.close()
             self.health_check_done = True
+
+    def holds(self, lease: Lease) -> bool:
+        return self._lease is lease
 
     def lease_lost(self) -> None:
         """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""

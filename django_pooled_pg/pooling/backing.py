@@ -6,7 +6,8 @@ moves. What each is for:
 - `_start_initial_tasks`, `_nconns`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
 - `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
-- `_waiting`: tell those who wait the server's own error; forget those who gave up.
+- `_waiting`, `_getconn_unchecked`, `_get_ready_connection`, `WaitingClient`,
+  `ReturnConnection`: tell those who wait the server's own error; forget those who gave up.
 - `_pool`: count and sweep idle connections; also the attribute of a connection that is lent.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
 - `_closed`: disarm a pool inherited over a fork.
@@ -17,12 +18,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, TypeAlias, cast
 
 import psycopg
-from psycopg_pool import ConnectionPool, NullConnectionPool
+from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout
 from psycopg_pool.base import AttemptWithBackoff
-from psycopg_pool.pool import MaintenanceTask, Schedule, ShrinkPool
+from psycopg_pool.pool import MaintenanceTask, ReturnConnection, Schedule, ShrinkPool, WaitingClient
 
 from .config import PoolConfig
 
@@ -42,6 +44,54 @@ class ShortBackoff(AttemptWithBackoff):
     def update_delay(self, now: float) -> None:
         super().update_delay(now)
         self.delay = min(self.delay, self.LONGEST_DELAY)
+
+
+class _Claim(WaitingClient[Connection]):
+    """A borrower's place in the queue, which an interrupt at any moment can't break.
+
+    psycopg_pool's own waits on a `threading.Condition`, which an interrupt (Ctrl-C, a task's
+    time limit) may leave locked, and with it the pool. One that timed out or was interrupted
+    must also leave the queue: it would count for `max_waiting`, or be handed a connection.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Guards the choice between `conn` and `error`, of which only one is ever set.
+        self._choice = threading.Lock()
+        self._settled = threading.Lock()
+        self._settled.acquire()
+
+    def wait(self, timeout: float) -> Connection:
+        if not self._settled.acquire(timeout=max(0.0, timeout)):
+            self.fail(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
+        if self.error is not None:
+            raise self.error
+        assert self.conn is not None
+        return self.conn
+
+    def set(self, conn: Connection) -> bool:
+        with self._choice:
+            if self.conn is not None or self.error is not None:
+                return False
+            self.conn = conn
+        self._settled.release()
+        return True
+
+    def fail(self, error: Exception) -> bool:
+        with self._choice:
+            if self.conn is not None or self.error is not None:
+                return False
+            self.error = error
+        self._settled.release()
+        return True
+
+    def abandon(self) -> Connection | None:
+        """Make sure that nothing is handed over any more; return what was."""
+        with self._choice:
+            if self.error is None:
+                self.error = PoolTimeout("the borrower has gone")
+            conn, self.conn = self.conn, None
+            return conn
 
 
 class _Call(MaintenanceTask):
@@ -70,6 +120,7 @@ class _Seams:
     _nconns_min: int
     _opened: bool
     _closed: bool
+    _get_ready_connection: Callable[..., Connection | None]
     _maybe_grow_pool: Callable[[], None]
     run_task: Callable[[MaintenanceTask], None]
 
@@ -80,6 +131,10 @@ class _Seams:
     def idle_connections(self) -> list[Connection]:
         with self._lock:
             return list(self._pool)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     @property
     def size(self) -> int:
@@ -125,12 +180,26 @@ class _Seams:
             self.run_task(_Call(self, function))
             return True
 
-    def forget_those_who_gave_up(self) -> None:
-        """Drop borrowers from the queue that timed out: they'd count for `max_waiting`."""
-        with self._lock:
-            still_waiting = [c for c in self._waiting if c.conn is None and c.error is None]
-            self._waiting.clear()
-            self._waiting.extend(still_waiting)
+    def _getconn_unchecked(self, timeout: float) -> Connection:
+        claim = _Claim()
+        try:
+            with self._lock:
+                connection = self._get_ready_connection(timeout)
+                if connection is None:
+                    self._waiting.append(claim)
+                    self._maybe_grow_pool()
+            if connection is None:
+                connection = claim.wait(timeout)
+        except BaseException:
+            with self._lock, suppress(ValueError):
+                self._waiting.remove(claim)
+            if (left := claim.abandon()) is not None:
+                pool = cast("ConnectionPool[Connection]", self)
+                self.run_task(ReturnConnection(pool, left, from_getconn=True))
+            raise
+        # Only while it is lent: for the pool it would be a reference loop.
+        connection._pool = self  # type: ignore[assignment]
+        return connection
 
     def runs_in_own_worker(self) -> bool:
         return threading.current_thread() in self._workers

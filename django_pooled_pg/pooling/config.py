@@ -79,6 +79,12 @@ class PoolConfig:
         return _build(alias, value)
 
 
+def with_fresh_password(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a database in which a callable `PASSWORD` was called."""
+    password = settings.get("PASSWORD")
+    return {**settings, "PASSWORD": password() if callable(password) else password}
+
+
 class _Invalid(ImproperlyConfigured):
     def __init__(self, alias: str, key: str | None, problem: str) -> None:
         place = f"DATABASES[{alias!r}]['OPTIONS']['pool']" + (f"[{key!r}]" if key else "")

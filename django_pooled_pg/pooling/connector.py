@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
+from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from . import session
@@ -71,9 +72,16 @@ class Connector:
             except BaseException:
                 connection.close()
                 raise
-        except Exception as ex:
+        except (psycopg.Error, ImproperlyConfigured) as ex:
             self._failed(ex)
             raise
+        except Exception as ex:  # of a callback: what users catch is an OperationalError
+            error = psycopg.OperationalError(
+                f"Pool {self._pool_name!r} can't connect: {type(ex).__name__}: {ex}"
+            )
+            error.__cause__ = ex
+            self._failed(error)
+            raise error from ex
         with self._lock:
             self._alive.add(connection)
             self.last_error = None

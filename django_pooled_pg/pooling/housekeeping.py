@@ -6,6 +6,7 @@ Runs in the process' reclaim thread; lends nothing.
 from __future__ import annotations
 
 import logging
+import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ class Housekeeping:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._looks_due = 0
-        self._nowhere: set[Connection] = set()
+        self._looked_at = -math.inf
+        self._strays: set[Connection] = set()
 
     def reclaim(self, who: object) -> None:
         """Take back what was lent to a thread that has ended or a holder that was collected."""
@@ -76,20 +78,23 @@ class Housekeeping:
                 )
         return min(threshold / 4, 1.0)
 
-    def interrupted(self) -> None:
-        """Note that an interrupt (Ctrl-C, a task's time limit) hit a borrow or a return.
+    def look_for_lost(self) -> None:
+        """Look, some times, for connections that nobody has: neither the pool nor a borrower.
 
-        It may have come when a connection was neither in the pool nor in a lease.
+        An interrupt (Ctrl-C, a task's time limit) may have hit a borrow or a return there.
         """
         self._looks_due = _LOOKS
 
     def _find_lost(self) -> float | None:
         if not self._looks_due:
             return None
+        if (early := self._looked_at + _LOOK_EVERY - monotonic()) > 0:
+            return early
+        self._looked_at = monotonic()
         self._looks_due -= 1
-        nowhere = self._pool.connections_nowhere()
         # On its way somewhere in one look is normal; in two looks, it won't arrive.
-        for connection in nowhere & self._nowhere:
-            self._pool.drop_lost(connection)
-        self._nowhere = nowhere if self._looks_due else set()
+        strays = self._pool.strays()
+        for connection in strays & self._strays:
+            self._pool.drop_stray(connection)
+        self._strays = strays if self._looks_due else set()
         return _LOOK_EVERY

@@ -27,6 +27,9 @@ class Holder(Protocol):
     def allow_thread_sharing(self) -> bool:
         """Whether other threads may use it, so that it outlives the thread that borrowed."""
 
+    def holds(self, lease: Lease) -> bool:
+        """Tell whether it has that lease."""
+
     def lease_lost(self) -> None:
         """Forget the lease: the connection is somebody else's from now on."""
 
@@ -56,6 +59,13 @@ class Lease:
     since: float
     # Whether it was logged for being held too long.
     reported: bool = False
+
+    def is_held(self) -> bool:
+        """Tell whether the holder knows of it; one without a holder is held until returned."""
+        if self.holder is None:
+            return True
+        holder = self.holder()
+        return holder is not None and holder.holds(self)
 
 
 def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from time import monotonic
 
 import psycopg
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
@@ -64,7 +65,6 @@ class Pool:
         self._lock = threading.RLock()
         self._backing: AnyBacking | None = None
         self._leases: set[Lease] = set()
-        self._waiting = 0
         self._counters = Counters()
         self._connector = Connector(
             self.name, self._make, self.config.configure, self._fail_waiting
@@ -88,8 +88,6 @@ class Pool:
         connection to wait for.
         """
         started = monotonic()
-        with self._lock:
-            self._waiting += 1
         try:
             while True:
                 backing, connection = self._wait_for_connection(started)
@@ -111,14 +109,11 @@ class Pool:
                         self._counters.borrowed(lease.since - started)
                         return lease
                     self._leases.remove(lease)
-        except (DatabaseError, psycopg.Error):
+        except (DatabaseError, psycopg.Error, ImproperlyConfigured):
             raise
         except BaseException:
-            self._interrupted()
+            self._look_for_lost()
             raise
-        finally:
-            with self._lock:
-                self._waiting -= 1
 
     def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
         while True:
@@ -133,8 +128,7 @@ class Pool:
                 # A copy: several borrowers may raise it at once, each with its own traceback.
                 raise copy.copy(failed.error) from failed.error
             except (PoolTimeout, TooManyRequests) as ex:
-                backing.forget_those_who_gave_up()
-                raise self._exhausted(ex) from ex
+                raise self._exhausted(ex, backing) from ex
 
     def _drop_dead(self, backing: AnyBacking, connection: Connection) -> None:
         # Whatever ended this session probably ended others: look at all idle ones now, rather
@@ -163,7 +157,7 @@ class Pool:
         try:
             self._put_back(lease.backing, lease.connection)
         except BaseException:
-            self._interrupted()
+            self._look_for_lost()
             raise
 
     def _put_back(self, backing: AnyBacking, connection: Connection) -> None:
@@ -206,28 +200,32 @@ class Pool:
         with self._lock:
             return list(self._leases)
 
-    def connections_nowhere(self) -> set[Connection]:
-        """Return the connections that are neither idle nor lent nor being cleaned."""
+    def strays(self) -> set[Connection]:
+        """Return the connections that nobody has: not idle, not in a holder's lease, not cleaned.
+
+        Those on their way from one to the other are among them.
+        """
         with self._lock:
             backing = self._backing
             idle = backing.idle_connections() if backing is not None else []
-            lent = [lease.connection for lease in self._leases]
-            nowhere = self._connector.alive().difference(idle, lent)
-            return {c for c in nowhere if not session_of(c).in_cleaning}
+            held = [lease.connection for lease in self._leases if lease.is_held()]
+            strays = self._connector.alive().difference(idle, held)
+            return {c for c in strays if not session_of(c).in_cleaning}
 
-    def drop_lost(self, connection: Connection) -> None:
-        """Close a connection that an interrupt left nowhere."""
+    def drop_stray(self, connection: Connection) -> None:
+        """Close a connection that an interrupt left without anybody who has it."""
         # All of it with the lock: a borrower that has it after all sees that it is closed.
         with self._lock:
             backing = self._backing
-            if backing is None or connection not in self.connections_nowhere():
+            if backing is None or connection not in self.strays():
                 return
             logger.warning("Pool %r: an interrupt had lost a connection; closed it", self.name)
-            backing.drop(connection)
+            self._leases = {x for x in self._leases if x.connection is not connection}
             self._counters.reclaimed += 1
+            backing.drop(connection)
 
-    def _interrupted(self) -> None:
-        self.housekeeping.interrupted()
+    def _look_for_lost(self) -> None:
+        self.housekeeping.look_for_lost()
         reclaim.wake()
 
     # Life cycle
@@ -238,14 +236,15 @@ class Pool:
         In the background; with `wait`, return when they are there. `wait` raises what
         `borrow` would raise when that fails.
         """
-        self._opened().fill()
+        backing = self._opened()
+        backing.fill()
         if wait:
             # Borrowing brings the server's own error; psycopg_pool's wait() only times out.
             self.give_back(self.borrow())
             try:
-                self._opened().wait(self.config.timeout)
+                backing.wait(self.config.timeout)
             except PoolTimeout as ex:
-                raise self._exhausted(ex) from ex
+                raise self._exhausted(ex, backing) from ex
 
     def close(self, timeout: float = 5.0) -> None:
         """Close idle connections now and lent ones when they return.
@@ -316,7 +315,7 @@ class Pool:
                 size=backing.size if backing is not None else len(self._leases),
                 in_use=len(self._leases),
                 idle=backing.idle if backing is not None else 0,
-                waiting=self._waiting,
+                waiting=backing.waiting if backing is not None else 0,
                 borrows=counters.borrows,
                 returns=counters.returns,
                 wait_total=counters.wait_total,
@@ -331,13 +330,16 @@ class Pool:
                 connect_errors=self._connector.failures,
             )
 
-    def _exhausted(self, cause: PoolTimeout | TooManyRequests) -> PoolExhausted:
+    def _exhausted(
+        self, cause: PoolTimeout | TooManyRequests, backing: AnyBacking
+    ) -> PoolExhausted:
+        # Whoever is turned away makes sure that it isn't for connections that got lost.
+        self._look_for_lost()
         with self._lock:
             self._counters.exhausted += 1
-            waiting = self._waiting
-            connect_error = self._connector.last_error
-        config = self.config
+        config, leases = self.config, self.leases()
+        connect_error = self._connector.last_error
         message = explain(
-            self.alias, self.name, config, cause, self.leases(), waiting, connect_error
+            self.alias, self.name, config, cause, leases, backing.waiting, connect_error
         )
         return PoolExhausted(message, alias=self.alias, timeout=config.timeout)

@@ -12,7 +12,13 @@ from psycopg_pool import ConnectionPool, NullConnectionPool
 from psycopg_pool import pool as module
 from psycopg_pool.base import AttemptWithBackoff
 
-from django_pooled_pg.pooling.backing import Backing, ConnectFailed, NullBacking, ShortBackoff
+from django_pooled_pg.pooling.backing import (
+    Backing,
+    ConnectFailed,
+    NullBacking,
+    ShortBackoff,
+    _Claim,
+)
 
 
 def parameters(function: object) -> list[str]:
@@ -40,6 +46,13 @@ def test_methods_exist_with_their_signatures() -> None:
     assert parameters(ConnectionPool._start_initial_tasks) == ["self"]
     assert parameters(ConnectionPool._maybe_grow_pool) == ["self"]
     assert parameters(ConnectionPool._add_connection) == ["self", "attempt", "growing"]
+    assert parameters(ConnectionPool._getconn_unchecked) == ["self", "timeout"]
+    assert parameters(ConnectionPool._get_ready_connection) == ["self", "timeout"]
+    assert parameters(module.ReturnConnection.__init__) == ["self", "pool", "conn", "from_getconn"]
+    assert parameters(module.WaitingClient.wait) == ["self", "timeout"]
+    assert parameters(module.WaitingClient.set) == ["self", "conn"]
+    assert parameters(module.WaitingClient.fail) == ["self", "error"]
+    assert parameters(module.MaintenanceTask.run) == ["self"]
     assert parameters(ConnectionPool.run_task) == ["self", "task"]
     assert parameters(AttemptWithBackoff.__init__) == ["self", "timeout"]
     assert parameters(AttemptWithBackoff.update_delay) == ["self", "now"]
@@ -53,7 +66,7 @@ def test_connecting_goes_through_the_connection_class() -> None:
 
 
 def test_a_waiting_client_can_be_failed() -> None:
-    client = module.WaitingClient()
+    client = _Claim()
     assert (client.conn, client.error) == (None, None)
     assert client.fail(ConnectFailed(OSError("no"))) is True
     assert isinstance(client.error, ConnectFailed)

@@ -1,0 +1,28 @@
+"""Owns what `manage.py dbshell` is told about credentials that are made when they are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.postgresql.client import DatabaseClient
+
+from .pooling.config import PoolConfig, with_fresh_password
+
+_SETTING_OF = {"user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+
+
+class PooledDatabaseClient(DatabaseClient):
+    """Django's client, which knows a password as a string only."""
+
+    @classmethod
+    def settings_to_cmd_args_env(
+        cls, settings_dict: dict[str, Any], parameters: Any
+    ) -> tuple[list[str], dict[str, str] | None]:
+        settings = with_fresh_password(settings_dict)
+        config = PoolConfig.from_settings("default", settings_dict)
+        if config is not None and config.credentials is not None:
+            for name, value in config.credentials().items():
+                if name in _SETTING_OF:
+                    settings[_SETTING_OF[name]] = value
+        args, env = super().settings_to_cmd_args_env(settings, parameters)
+        return args, env

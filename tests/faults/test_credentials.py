@@ -1,0 +1,151 @@
+"""Fresh credentials for each new connection, and no secret where it doesn't belong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError
+
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.monitoring.snapshot import process_snapshot
+from testproject.embedded import Cluster
+from tests.support.queries import backend_pid, fetch
+
+SECRETS = ["s3cret-one", "s3cret-two"]
+
+MakeWrapper = Callable[..., DatabaseWrapper]
+
+
+@pytest.fixture
+def server(server: Cluster) -> Iterator[Cluster]:
+    """The server, with a role that needs a password."""
+    access = server.data / "pg_hba.conf"
+    before = access.read_text()
+    access.write_text("host all rotated all scram-sha-256\n" + before)
+    server.restart()
+    yield server
+    access.write_text(before)
+    server.restart()
+
+
+@pytest.fixture
+def admin(server: Cluster, make_wrapper: MakeWrapper) -> DatabaseWrapper:
+    admin = make_wrapper(HOST="127.0.0.1", PORT=str(server.port), NAME="postgres")
+    with admin.cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS rotated")
+        cursor.execute(f"CREATE ROLE rotated LOGIN PASSWORD '{SECRETS[0]}'")
+    return admin
+
+
+@pytest.fixture
+def rotating(admin: DatabaseWrapper, make_wrapper: MakeWrapper) -> Callable[..., DatabaseWrapper]:
+    def make(pool: Any = None, **settings: Any) -> DatabaseWrapper:
+        where = {name: admin.settings_dict[name] for name in ("HOST", "PORT", "NAME")}
+        return make_wrapper(
+            pool={"max_size": 2, **(pool or {})}, USER="rotated", **where, **settings
+        )
+
+    return make
+
+
+def rotate(admin: DatabaseWrapper) -> None:
+    with admin.cursor() as cursor:
+        cursor.execute(f"ALTER ROLE rotated PASSWORD '{SECRETS[1]}'")
+
+
+@pytest.mark.parametrize("way", ["PASSWORD", "credentials"])
+def test_a_rotated_password_costs_no_request(
+    admin: DatabaseWrapper, rotating: Callable[..., DatabaseWrapper], way: str
+) -> None:
+    current = [SECRETS[0]]
+    asked = []
+
+    def password() -> str:
+        asked.append(current[0])
+        return current[0]
+
+    if way == "PASSWORD":
+        wrapper = rotating(PASSWORD=password)
+    else:
+        wrapper = rotating({"credentials": lambda: {"password": password()}})
+    pid = backend_pid(wrapper)
+    wrapper.close()
+    rotate(admin)
+    current[0] = SECRETS[1]
+    assert backend_pid(wrapper) == pid, "what is open goes on"
+    wrapper.close()
+    assert wrapper.pool is not None
+    wrapper.pool.drain()
+    assert backend_pid(wrapper) != pid
+    assert asked[0] == SECRETS[0]
+    assert set(asked[1:]) == {SECRETS[1]}
+
+
+def test_a_lent_connection_is_drained_when_it_returns(
+    rotating: Callable[..., DatabaseWrapper],
+) -> None:
+    wrapper = rotating(PASSWORD=SECRETS[0])
+    pid = backend_pid(wrapper)
+    assert wrapper.pool is not None
+    wrapper.pool.drain()
+    assert backend_pid(wrapper) == pid
+    wrapper.close()
+    assert backend_pid(wrapper) != pid
+
+
+def test_credentials_that_fail_are_told_at_once(rotating: Callable[..., DatabaseWrapper]) -> None:
+    def credentials() -> dict[str, str]:
+        raise RuntimeError("the vault is sealed")
+
+    wrapper = rotating({"credentials": credentials, "timeout": 30})
+    with pytest.raises(OperationalError, match="the vault is sealed") as caught:
+        wrapper.ensure_connection()
+    cause: BaseException | None = caught.value
+    while cause is not None and not isinstance(cause, RuntimeError):
+        cause = cause.__cause__
+    assert isinstance(cause, RuntimeError)
+
+
+def test_no_secret_is_told(
+    admin: DatabaseWrapper,
+    rotating: Callable[..., DatabaseWrapper],
+    make_wrapper: MakeWrapper,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    told: list[object] = []
+    wrapper = rotating(PASSWORD=SECRETS[0])
+    backend_pid(wrapper)
+    told += [repr(wrapper.pool), repr(wrapper), repr(wrapper.connection)]
+    assert wrapper.pool is not None
+    told += [repr(lease) for lease in wrapper.pool.leases()]
+    told += [json.dumps(process_snapshot()), repr(wrapper.pool.statistics())]
+    rotate(admin)
+    fetch(admin, "SELECT pg_terminate_backend(%s)", [backend_pid(wrapper)])
+    with pytest.raises(OperationalError) as lost:
+        backend_pid(wrapper)
+    wrapper.close()
+    with pytest.raises(OperationalError, match="password authentication failed") as refused:
+        backend_pid(wrapper)
+    with pytest.raises(OperationalError) as nowhere:
+        rotating(PASSWORD=SECRETS[0], OPTIONS={"sslmode": "require"}).cursor()
+    with pytest.raises(ImproperlyConfigured) as misconfigured:
+        rotating({"maxsize": 1}, PASSWORD=SECRETS[0]).cursor()
+    for error in (lost, refused, nowhere, misconfigured):
+        told += [str(error.value), repr(error.value.__cause__)]
+    told += [record.getMessage() for record in caplog.records]
+    assert len(told) > 15
+    for secret in SECRETS:
+        assert not [text for text in told if secret in str(text)]
+
+
+def test_dbshell_gets_the_password_too(rotating: Callable[..., DatabaseWrapper]) -> None:
+    wrapper = rotating(PASSWORD=lambda: SECRETS[0])
+    _, env = wrapper.client.settings_to_cmd_args_env(wrapper.settings_dict, [])
+    assert env is not None
+    assert env["PGPASSWORD"] == SECRETS[0]

@@ -1,0 +1,142 @@
+"""No slot is lost, whoever dies, forgets or is interrupted; who holds what can be told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db.backends.signals import connection_created
+
+from django_pooled_pg.base import DatabaseWrapper
+from tests.support.processes import run_script
+from tests.support.queries import backend_pid
+from tests.support.waiting import wait_until
+
+MakeWrapper = Callable[..., DatabaseWrapper]
+
+POOL = {"max_size": 2, "timeout": 10}
+
+
+def statistics(wrapper: DatabaseWrapper) -> Any:
+    assert wrapper.pool is not None
+    return wrapper.pool.statistics()
+
+
+def test_fifty_threads_that_end_without_closing(make_wrapper: MakeWrapper) -> None:
+    """All at once: those that wait get what is reclaimed from those that ended."""
+    watcher = make_wrapper(pool=POOL, alias="fifty")
+    threads = [
+        threading.Thread(target=lambda: backend_pid(make_wrapper(pool=POOL, alias="fifty")))
+        for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: statistics(watcher).reclaimed == 50)
+    wait_until(lambda: statistics(watcher).idle == statistics(watcher).size)
+    s = statistics(watcher)
+    assert (s.exhausted, s.in_use, s.borrows) == (0, 0, 50)
+    assert s.size <= 2
+
+
+def test_an_executor_that_was_shut_down(make_wrapper: MakeWrapper) -> None:
+    watcher = make_wrapper(pool=POOL, alias="executor")
+    for _ in range(5):
+        with ThreadPoolExecutor(2) as executor:
+            list(
+                executor.map(
+                    lambda _: backend_pid(make_wrapper(pool=POOL, alias="executor")), range(2)
+                )
+            )
+    wait_until(lambda: statistics(watcher).in_use == 0)
+    assert statistics(watcher).exhausted == 0
+
+
+def test_a_receiver_that_fails_loses_nothing(make_wrapper: MakeWrapper) -> None:
+    def receiver(**kwargs: Any) -> None:
+        raise RuntimeError("can't register the adapter")
+
+    wrapper = make_wrapper(pool=POOL)
+    connection_created.connect(receiver)
+    try:
+        for _ in range(5):
+            with pytest.raises(RuntimeError, match="adapter"):
+                wrapper.ensure_connection()
+    finally:
+        connection_created.disconnect(receiver)
+    assert statistics(wrapper).in_use == 0
+    assert backend_pid(wrapper)
+
+
+def test_a_long_lease_is_logged_once_with_the_place(
+    make_wrapper: MakeWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapper = make_wrapper(pool={**POOL, "leak_threshold": 0.1})
+    wrapper.ensure_connection()
+
+    def reports() -> list[logging.LogRecord]:
+        return [r for r in caplog.records if "leak_threshold" in r.getMessage()]
+
+    (report,) = wait_until(reports)
+    message = report.getMessage()
+    assert report.levelname == "WARNING"
+    assert threading.current_thread().name in message
+    assert "leak_threshold is 0.1 s" in message
+    assert "support/waiting.py" in message
+    wrapper.close()
+    # The next lease is another matter.
+    wrapper.ensure_connection()
+    wait_until(lambda: len(reports()) == 2)
+
+
+INTERRUPTS = """
+import logging, random, signal, sys, time
+logging.disable()
+sys.unraisablehook = lambda unraisable: None  # interrupts that hit destructors
+class Interrupt(BaseException):
+    pass
+armed = False
+def interrupt(*args):
+    if armed:
+        raise Interrupt
+signal.signal(signal.SIGALRM, interrupt)
+rng = random.Random(1)
+interrupted = 0
+backend_pid()
+connection.close()
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00001, 0.0008))
+        while True:
+            connection.ensure_connection()
+            connection.close()
+            if not signal.getitimer(signal.ITIMER_REAL)[0]:
+                break  # it hit a destructor, where Python swallows it
+    except Interrupt:
+        interrupted += 1
+    armed = False
+    connection.close()
+assert interrupted > 30, interrupted
+pool = connection.pool
+deadline = time.monotonic() + 20
+while True:
+    s = pool.statistics()
+    if s.in_use == 0 and s.waiting == 0 and s.idle == s.size and not pool.strays():
+        break
+    assert time.monotonic() < deadline, (s, pool.strays())
+    time.sleep(0.05)
+leases = [pool.borrow() for _ in range(pool.config.max_size)]
+assert len({lease.connection for lease in leases}) == 3
+"""
+
+
+def test_interrupts_at_any_moment_lose_no_slot(database: dict[str, Any]) -> None:
+    """As by Ctrl-C, or by the time limit of a task queue's worker."""
+    run_script(INTERRUPTS, {"default": {**database, "OPTIONS": {"pool": {"max_size": 3}}}})
