@@ -3,7 +3,7 @@
 Read against psycopg_pool 3.3.3. `tests/pooling/test_backing.py` fails when one of these seams
 moves. What each is for:
 
-- `_start_initial_tasks`, `_nconns`, `_maybe_grow_pool`: connect when somebody asks, one
+- `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
 - `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
 - `_waiting`, `_getconn_unchecked`, `_get_ready_connection`, `WaitingClient`,
@@ -16,10 +16,9 @@ moves. What each is for:
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout
@@ -108,21 +107,8 @@ class _Call(MaintenanceTask):
         raise NotImplementedError  # run() is all there is
 
 
-class _Seams:
+class _Seams(ConnectionPool[Connection]):
     """What both kinds of psycopg_pool get from us."""
-
-    # Names of psycopg_pool's that are used here, declared for the type checker.
-    _lock: threading.RLock
-    _pool: deque[Connection]
-    _waiting: deque[Any]
-    _workers: list[threading.Thread]
-    _nconns: int
-    _nconns_min: int
-    _opened: bool
-    _closed: bool
-    _get_ready_connection: Callable[..., Connection | None]
-    _maybe_grow_pool: Callable[[], None]
-    run_task: Callable[[MaintenanceTask], None]
 
     @property
     def idle(self) -> int:
@@ -194,12 +180,21 @@ class _Seams:
             with self._lock, suppress(ValueError):
                 self._waiting.remove(claim)
             if (left := claim.abandon()) is not None:
-                pool = cast("ConnectionPool[Connection]", self)
-                self.run_task(ReturnConnection(pool, left, from_getconn=True))
+                self.run_task(ReturnConnection(self, left, from_getconn=True))
             raise
         # Only while it is lent: for the pool it would be a reference loop.
-        connection._pool = self  # type: ignore[assignment]
+        connection._pool = self
         return connection
+
+    def _maybe_grow_pool(self) -> None:
+        # In a worker, which no interrupt reaches: one between counting a connection and
+        # starting to make it would count it for ever.
+        if self._nconns < self._max_size and not self._growing:
+            self.run_task(_Call(self, self._grow))
+
+    def _grow(self) -> None:
+        with self._lock:
+            super()._maybe_grow_pool()
 
     def runs_in_own_worker(self) -> bool:
         return threading.current_thread() in self._workers
@@ -213,7 +208,7 @@ class _Seams:
         self._opened = self._closed = True
 
 
-class Backing(_Seams, ConnectionPool[Connection]):
+class Backing(_Seams):
     """A `ConnectionPool` that connects when somebody asks for a connection."""
 
     def _start_initial_tasks(self) -> None:
