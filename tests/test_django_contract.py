@@ -8,8 +8,10 @@ import pytest
 from django.db.backends.base import base
 from django.db.backends.postgresql import psycopg_any
 from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.postgresql.client import DatabaseClient
 from django.db.backends.signals import connection_created
 
+from django_pooled_pg.client import PooledDatabaseClient
 from django_pooled_pg.wrapper import PooledDatabaseMixin
 
 SIGNATURES = {
@@ -23,6 +25,8 @@ SIGNATURES = {
     "get_new_connection": ["self", "conn_params"],
     "init_connection_state": ["self"],
     "set_autocommit": ["self", "autocommit", "force_begin_transaction_with_broken_autocommit"],
+    "create_cursor": ["self", "name"],
+    "get_autocommit": ["self"],
     "ensure_timezone": ["self"],
     "inc_thread_sharing": ["self"],
 }
@@ -31,6 +35,13 @@ SIGNATURES = {
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_method(name: str) -> None:
     assert list(inspect.signature(getattr(DatabaseWrapper, name)).parameters) == SIGNATURES[name]
+
+
+def test_the_shell_client() -> None:
+    ours = PooledDatabaseClient.settings_to_cmd_args_env
+    theirs = DatabaseClient.settings_to_cmd_args_env
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    assert DatabaseWrapper.client_class is DatabaseClient
 
 
 def test_pool_is_a_property() -> None:

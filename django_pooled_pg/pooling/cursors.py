@@ -34,8 +34,9 @@ def note_statements(connection: psycopg.Connection[Any]) -> None:
 def note_server_cursor(cursor: psycopg.Cursor[Any]) -> None:
     """Remember a server-side cursor: it stays in its session until it is closed."""
     session = session_of(cursor.connection)
-    session.server_cursors = [c for c in session.server_cursors if not c.closed]
-    session.server_cursors.append(cursor)
+    if cursor not in session.server_cursors:
+        session.server_cursors = [c for c in session.server_cursors if not c.closed]
+        session.server_cursors.append(cursor)
 
 
 @cache

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.pooling.session import Session, renew, session_of
+
+MakeWrapper = Callable[..., DatabaseWrapper]
+
+
+@pytest.fixture(params=[False, True], ids=["client", "server"])
+def wrapper(request: pytest.FixtureRequest, make_wrapper: MakeWrapper) -> DatabaseWrapper:
+    wrapper = make_wrapper(OPTIONS={"server_side_binding": request.param})
+    wrapper.ensure_connection()
+    return wrapper
+
+
+@pytest.fixture
+def connection(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:
+    connection: psycopg.Connection[Any] = wrapper.connection
+    return connection
+
+
+@pytest.fixture
+def session(connection: psycopg.Connection[Any]) -> Session:
+    return session_of(connection)
+
+
+def test_every_way_to_run_a_statement_is_noted(
+    connection: psycopg.Connection[Any], session: Session
+) -> None:
+    change = "SELECT set_config('work_mem', '5MB', false)"
+    ways: list[Callable[[psycopg.Cursor[Any]], Any]] = [
+        lambda cursor: cursor.execute(change),
+        lambda cursor: cursor.execute(change.encode()),
+        lambda cursor: cursor.execute(sql.SQL("SELECT set_config({}, '5MB', false)").format("x.y")),
+        lambda cursor: cursor.executemany("SELECT set_config('x.y', %s, false)", [("1",)]),
+        lambda cursor: list(cursor.stream(change)),
+        lambda cursor: cursor.connection.execute(change),
+    ]
+    for way in ways:
+        renew(connection)
+        with connection.cursor() as cursor:
+            way(cursor)
+        assert session.changed
+    renew(connection)
+    with connection.cursor() as cursor, cursor.copy(f"COPY ({change}) TO STDOUT") as copy:
+        list(copy)
+    assert session.changed
+
+
+def test_what_changes_nothing_is_not(wrapper: DatabaseWrapper, session: Session) -> None:
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT %s", ["SET x = 1"])
+    assert not session.changed
+
+
+def test_djangos_server_side_cursors_are_remembered_until_closed(
+    wrapper: DatabaseWrapper, session: Session
+) -> None:
+    cursors = [wrapper.chunked_cursor() for _ in range(3)]
+    assert len(session.server_cursors) == 3
+    for cursor in cursors:
+        cursor.execute("SELECT 1")
+        cursor.close()
+    assert all(cursor.closed for cursor in session.server_cursors)
+    wrapper.chunked_cursor().close()
+    assert len(session.server_cursors) == 1
+
+
+def test_a_refused_write_is_noted(connection: psycopg.Connection[Any], session: Session) -> None:
+    connection.execute("BEGIN READ ONLY")
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("CREATE TABLE t (n int)")
+    assert session.refused_to_write
+    connection.rollback()
+
+
+def test_a_cursor_is_still_what_it_was(wrapper: DatabaseWrapper, make_wrapper: MakeWrapper) -> None:
+    stock = make_wrapper(pool=False, OPTIONS=wrapper.settings_dict["OPTIONS"])
+    stock.ensure_connection()
+    assert issubclass(wrapper.connection.cursor_factory, stock.connection.cursor_factory)
+    assert wrapper.connection.cursor_factory.__name__ == stock.connection.cursor_factory.__name__

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.pooling import liveness
+from django_pooled_pg.pooling.config import PoolConfig
+from django_pooled_pg.pooling.session import session_of
+from django_pooled_pg.pooling.vetting import Vetting
+from tests.support.queries import fetch
+from tests.support.waiting import wait_until
+
+MakeWrapper = Callable[..., DatabaseWrapper]
+
+
+@pytest.fixture
+def connection(make_wrapper: MakeWrapper) -> psycopg.Connection[Any]:
+    wrapper = make_wrapper()
+    wrapper.ensure_connection()
+    connection: psycopg.Connection[Any] = wrapper.connection
+    return connection
+
+
+def vetting(**options: Any) -> Vetting:
+    config = PoolConfig.from_settings("default", {"OPTIONS": {"pool": options}})
+    assert config is not None
+    return Vetting(config)
+
+
+def round_trips(connection: psycopg.Connection[Any], action: Callable[[], object]) -> bool:
+    """Tell whether the action asked the server: by the time of its last query."""
+    with psycopg.connect(connection.info.dsn, password=connection.info.password) as observer:
+        sql = "SELECT query_start FROM pg_stat_activity WHERE pid = %s"
+        pid = [connection.info.backend_pid]
+        observer.autocommit = True
+        before = observer.execute(sql, pid).fetchone()
+        action()
+        return bool(observer.execute(sql, pid).fetchone() != before)
+
+
+def terminate(connection: psycopg.Connection[Any], make_wrapper: MakeWrapper) -> None:
+    fetch(make_wrapper(), "SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+    wait_until(lambda: not liveness.seems_connected(connection))
+
+
+@pytest.mark.parametrize("check", ["auto", "query"])
+def test_a_dead_connection_is_not_fit(
+    connection: psycopg.Connection[Any], make_wrapper: MakeWrapper, check: str
+) -> None:
+    assert vetting(check=check).is_fit(connection)
+    terminate(connection, make_wrapper)
+    assert not vetting(check=check).is_fit(connection)
+
+
+def test_never_looks(connection: psycopg.Connection[Any], make_wrapper: MakeWrapper) -> None:
+    terminate(connection, make_wrapper)
+    assert vetting(check="never").is_fit(connection)
+
+
+def test_auto_asks_only_what_was_idle_long(connection: psycopg.Connection[Any]) -> None:
+    check = vetting(check_idle=30)
+    assert not round_trips(connection, lambda: check.is_fit(connection))
+    session_of(connection).idle_since -= 31
+    assert round_trips(connection, lambda: check.is_fit(connection))
+    assert round_trips(connection, lambda: vetting(check="query").is_fit(connection))
+
+
+def test_a_callable_decides(connection: psycopg.Connection[Any]) -> None:
+    def refuse(connection: psycopg.Connection[Any]) -> None:
+        raise ValueError("not today")
+
+    def leave_open(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("BEGIN")
+
+    assert vetting(check=lambda connection: None).is_fit(connection)
+    assert not vetting(check=refuse).is_fit(connection)
+    assert not vetting(check=leave_open).is_fit(connection)
+
+
+def test_unwanted_in_a_sweep(
+    connection: psycopg.Connection[Any], make_wrapper: MakeWrapper
+) -> None:
+    check = vetting()
+    assert not check.is_unwanted(connection)
+    session_of(connection).idle_since -= 31
+    assert check.is_unwanted(connection)
+    session_of(connection).idle_since += 31
+    terminate(connection, make_wrapper)
+    assert check.is_unwanted(connection)
+
+
+def test_suspicion_asks_each_connection_once(connection: psycopg.Connection[Any]) -> None:
+    check = vetting(check="never")
+    assert check.suspect(session_of(connection))
+    assert round_trips(connection, lambda: check.is_fit(connection))
+    assert not round_trips(connection, lambda: check.is_fit(connection))
+    check.suspect(session_of(connection))
+    connection.execute("SET default_transaction_read_only = on")
+    assert not check.is_fit(connection)
+
+
+def test_a_session_that_never_took_writes_raises_suspicion_but_now_and_then(
+    connection: psycopg.Connection[Any],
+) -> None:
+    check = vetting()
+    session = session_of(connection)
+    session.read_only_from_start = True
+    assert check.suspect(session)
+    assert not check.suspect(session)
+    session.read_only_from_start = False
+    assert check.suspect(session)
