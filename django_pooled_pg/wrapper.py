@@ -7,11 +7,10 @@ The only module that relies on names of Django's that aren't documented;
 from __future__ import annotations
 
 import time
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
@@ -20,9 +19,9 @@ from django.utils.asyncio import async_unsafe
 
 from .client import PooledDatabaseClient
 from .monitoring import endpoint
+from .opening import session_maker
 from .pooling import reclaim, registry
-from .pooling.config import PoolConfig, with_fresh_password
-from .pooling.connector import SessionMaker
+from .pooling.config import PoolConfig
 from .pooling.cursors import note_server_cursor
 from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
@@ -41,16 +40,6 @@ if not is_psycopg3:
         'Run: pip install "psycopg[binary,pool]"'
     )
 
-# Find a peer that vanished within a minute, not within the two hours that systems wait; unless
-# OPTIONS says otherwise. Ignored on Unix sockets.
-# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
-_KEEPALIVES = {
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,  # milliseconds
-}
-
 registry.on_open(endpoint.ensure_running)
 
 
@@ -66,7 +55,7 @@ class PooledDatabaseMixin(_Base):
         # What _pool was looked up for; None: not looked up yet.
         self._pool_settings: registry.Settings | None = None
         self._lease: Lease | None = None
-        self._connected_before = False
+        self._announced_to: list[Any] | None = None
         self._forked_in_atomic = False
         self._self_ref = ref(self, reclaim.gone)
 
@@ -85,7 +74,8 @@ class PooledDatabaseMixin(_Base):
             if self.alias == NO_DB_ALIAS:
                 self._pool = None
             else:
-                self._pool = registry.pool_for(self.alias, self.settings_dict, self._session_maker)
+                make = partial(session_maker, type(self), self.alias)
+                self._pool = registry.pool_for(self.alias, self.settings_dict, make)
             self._pool_settings = registry.snapshot(self.settings_dict)
         return self._pool
 
@@ -95,46 +85,6 @@ class PooledDatabaseMixin(_Base):
         Safe from any thread at any time; the next query opens the pool again.
         """
         registry.close(self.alias)
-
-    def _session_maker(self, settings: registry.Settings, config: PoolConfig) -> SessionMaker:
-        engine, alias = type(self), self.alias
-
-        def opener() -> PooledDatabaseMixin:
-            # A wrapper of its own for each session, without a pool: the session is opened and
-            # configured just as this engine (or a subclass of it) does it without pooling.
-            fresh = registry.snapshot(with_fresh_password(settings))
-            fresh["OPTIONS"]["pool"] = False
-            wrapper = engine(fresh, alias)
-            wrapper.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
-            return wrapper
-
-        def open_session(kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
-            credentials = config.credentials() if config.credentials is not None else {}
-            return opener()._open_session({**kwargs, **credentials})
-
-        def configure(connection: psycopg.Connection[Any]) -> None:
-            opener()._configure_session(connection)
-
-        return SessionMaker(open=open_session, configure=configure)
-
-    def _open_session(self, kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
-        """Do what Django's `connect` does, but for what belongs to each borrow."""
-        self.check_settings()
-        params = {**self.get_connection_params(), "autocommit": True, **kwargs}
-        if "service" not in params:  # which may say something about them itself
-            params = {**_KEEPALIVES, **params}
-        connection: psycopg.Connection[Any] = self.get_new_connection(params)
-        try:
-            self._configure_session(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _configure_session(self, connection: psycopg.Connection[Any]) -> None:
-        self.connection = connection
-        self.autocommit = True
-        self.init_connection_state()
 
     # Connect and close
 
@@ -184,12 +134,13 @@ class PooledDatabaseMixin(_Base):
         self.run_on_commit = []
 
     def _announce(self, lease: Lease) -> None:
-        # For a session that is new, since receivers configure sessions; and for a wrapper
-        # that is new, since receivers also install execute wrappers on it.
+        # For a session that is new, since receivers configure sessions; for a wrapper that is
+        # new, since receivers also install execute wrappers on it; and for a receiver that is.
+        receivers = [key for key, *_ in connection_created.receivers]
         session = session_of(lease.connection)
-        if not (session.announced and self._connected_before):
+        if not session.announced_to == self._announced_to == receivers:
             connection_created.send(sender=self.__class__, connection=self)
-            session.announced = self._connected_before = True
+            session.announced_to = self._announced_to = receivers
             # What receivers set, they set on each session: it isn't to be reset.
             renew(lease.connection)
 
@@ -231,13 +182,3 @@ class PooledDatabaseMixin(_Base):
         if self.in_atomic_block:
             self.closed_in_transaction = self.needs_rollback = True
             self._forked_in_atomic = True
-
-
-class _ConnectsWith:
-    """The psycopg module, but for `connect`, which makes connections of the class given."""
-
-    def __init__(self, connection_class: type[psycopg.Connection[Any]]) -> None:
-        self.connect = connection_class.connect
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(psycopg, name)

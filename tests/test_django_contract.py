@@ -82,5 +82,6 @@ def test_names() -> None:
     assert psycopg_any.is_psycopg3
     assert psycopg_any.IsolationLevel.READ_COMMITTED
     assert connection_created.send
+    assert isinstance(connection_created.receivers, list)
     for name in ("in_atomic_block", "closed_in_transaction", "needs_rollback", "run_on_commit"):
         assert name in inspect.getsource(base.BaseDatabaseWrapper.__init__)

@@ -308,6 +308,28 @@ def test_connection_created_once_for_a_session_and_once_for_a_wrapper(
         connection_created.disconnect(receiver)
 
 
+def test_a_receiver_that_comes_late_is_told_of_sessions_that_are_there(
+    make_wrapper: MakeWrapper,
+) -> None:
+    wrapper = make_wrapper()
+    pid = backend_pid(wrapper)
+    wrapper.close()
+    seen: list[Any] = []
+
+    def receiver(connection: Any, **kwargs: Any) -> None:
+        seen.append(connection)
+
+    connection_created.connect(receiver)
+    try:
+        for _ in range(2):
+            idle(wrapper)
+            assert backend_pid(wrapper) == pid
+            wrapper.close()
+    finally:
+        connection_created.disconnect(receiver)
+    assert seen == [wrapper]
+
+
 def test_a_failing_receiver_returns_the_connection(make_wrapper: MakeWrapper) -> None:
     def receiver(**kwargs: Any) -> None:
         raise ValueError("no")

@@ -172,6 +172,11 @@ class Pool:
         if connection.closed or backing.closed:
             backing.putconn(connection)
         elif self._cleaning.is_needed(connection, session):
+            if self.config.pool_class == "null":
+                # It would be closed after the cleaning, or replaced while others wait.
+                connection.close()
+                backing.putconn(connection)
+                return
             session.in_cleaning = True
             if not backing.in_worker(partial(self._clean, backing, connection)):
                 backing.putconn(connection)  # closed just now: it closes the connection, too

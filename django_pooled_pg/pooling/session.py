@@ -55,8 +55,8 @@ class Session:
     deferrable: bool | None
     parameters: tuple[bytes | None, ...]
     idle_since: float = field(default_factory=monotonic)
-    # Whether `connection_created` was sent for it since it was new or reset.
-    announced: bool = False
+    # Who was told of it since it was new or reset, in the words of whoever tells.
+    announced_to: list[Any] | None = None
     # What its borrower did: set by the cursors.
     changed: bool = False
     prepared: bool = False
@@ -143,7 +143,7 @@ def reset(connection: _Connection) -> None:
     exchange(connection, _RESET + (_DEALLOCATE if session.prepared else b"") + put_back)
     for _ in connection.notifies(timeout=0):
         pass  # what arrived for the borrower before UNLISTEN
-    session.announced = False
+    session.announced_to = None
     session.server_cursors.clear()
 
 

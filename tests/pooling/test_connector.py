@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_pooled_pg.pooling.connector import Connector, SessionMaker
+
+
+def connector(open_session: Any, failures: list[Exception]) -> Connector:
+    return Connector("books", SessionMaker(open_session, print), None, failures.append)
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.OperationalError("down"), ImproperlyConfigured("wrong")], ids=str
+)
+def test_the_servers_and_settings_errors_go_on_as_they_are(error: Exception) -> None:
+    def fail(kwargs: dict[str, Any]) -> Any:
+        raise error
+
+    failures: list[Exception] = []
+    books = connector(fail, failures)
+    with pytest.raises(type(error)) as caught:
+        books.connect()
+    assert caught.value is error
+    assert failures == [error]
+    assert (books.attempts, books.failures, books.last_error) == (1, 1, error)
+
+
+def test_other_errors_become_what_users_catch() -> None:
+    def fail(kwargs: dict[str, Any]) -> Any:
+        raise KeyError("token")
+
+    failures: list[Exception] = []
+    message = "Pool 'books' can't connect: KeyError: 'token'"
+    with pytest.raises(psycopg.OperationalError, match=message) as caught:
+        connector(fail, failures).connect()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(failures[0].__cause__, KeyError)
+
+
+def test_psycopg_pools_keywords_are_passed_on() -> None:
+    seen = []
+
+    def fail(kwargs: dict[str, Any]) -> Any:
+        seen.append(kwargs)
+        raise psycopg.OperationalError("down")
+
+    with pytest.raises(psycopg.OperationalError):
+        connector(fail, []).connect("", connect_timeout=3)
+    assert seen == [{"connect_timeout": 3}]
