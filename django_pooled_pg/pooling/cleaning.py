@@ -1,24 +1,55 @@
-"""Owns bringing a returned session back to its clean state; decides nothing about lending."""
+"""Owns bringing a returned connection back to its clean state, and then into its psycopg_pool."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from . import session as sessions
-from .backing import Connection
+from .backing import AnyBacking, Connection
 from .config import PoolConfig
-from .session import Session
+from .session import Session, session_of
+
+logger = logging.getLogger(__name__)
 
 
 class Cleaning:
     """The `reset` of one pool. `configure` puts back what belongs to every session of it."""
 
-    def __init__(self, config: PoolConfig, configure: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, pool_name: str, config: PoolConfig, configure: Callable[[Connection], None]
+    ) -> None:
+        self._pool_name = pool_name
         self._reset = config.reset
+        self._keeps = config.pool_class != "null"
         self._configure = configure
+        # Guards `resets`, the number of sessions that were reset.
+        self._lock = threading.Lock()
+        self.resets = 0
+
+    def put_back(self, backing: AnyBacking, connection: Connection) -> None:
+        """Return a connection: at once if it is clean, else when a worker has cleaned it.
+
+        One that can't be cleaned is closed, and psycopg_pool replaces it.
+        """
+        session = session_of(connection)
+        if connection.closed or backing.closed:
+            pass  # psycopg_pool sees to it
+        elif not self.is_needed(connection, session):
+            session.idle_since = monotonic()
+        elif self._keeps:
+            session.in_cleaning = True
+            if backing.in_worker(partial(self._clean_and_put_back, backing, connection)):
+                return
+        else:
+            connection.close()
+        backing.putconn(connection)
 
     def is_needed(self, connection: Connection, session: Session) -> bool:
         """Tell, without asking the server, whether there is anything to clean."""
@@ -28,12 +59,27 @@ class Cleaning:
             return connection.pgconn.transaction_status != TransactionStatus.IDLE
         return True
 
+    def _clean_and_put_back(self, backing: AnyBacking, connection: Connection) -> None:
+        session = session_of(connection)
+        try:
+            reset = self.clean(connection)
+            with self._lock:
+                self.resets += reset
+        except Exception as ex:  # its server, or the user's callback
+            logger.warning(
+                "Pool %r: closing a connection that can't be cleaned: %s", self._pool_name, ex
+            )
+            connection.close()
+        session.idle_since = monotonic()
+        session.in_cleaning = False
+        backing.putconn(connection)
+
     def clean(self, connection: Connection) -> bool:
         """Clean a session, at the price of a round trip or more; return whether it was reset.
 
         Raises whatever goes wrong; the connection is good for nothing then.
         """
-        session = sessions.session_of(connection)
+        session = session_of(connection)
         sessions.restore(connection)
         if callable(self._reset):
             self._reset(connection)

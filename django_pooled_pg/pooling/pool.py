@@ -9,7 +9,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict
 from time import monotonic
 
 import psycopg
@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 class Pool:
     """The connections of one alias in one process.
 
-    `make` makes server sessions, in the pool's worker threads. `on_open` is called, without any lock held, each time the pool starts to work.
+    `make` makes server sessions, in the pool's worker threads. `on_open` is called, without
+    any lock held, each time the pool starts to work.
 
     Any method may be called from any thread at any time. A closed pool isn't dead: the next
     borrow opens it again.
@@ -56,7 +57,6 @@ class Pool:
         self._make = make
         self._on_open = on_open
         self._vetting = Vetting(config)
-        self.housekeeping = Housekeeping(self)
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -69,7 +69,8 @@ class Pool:
         self._connector = Connector(
             self.name, self._make, self.config.configure, self._fail_waiting
         )
-        self._cleaning = Cleaning(self.config, self._connector.configure_again)
+        self._cleaning = Cleaning(self.name, self.config, self._connector.configure_again)
+        self.housekeeping = Housekeeping(self)
 
     def __repr__(self) -> str:
         s = self.statistics()
@@ -155,12 +156,13 @@ class Pool:
             self._counters.returned(monotonic() - lease.since)
             self._counters.reclaimed += reclaimed
         try:
-            self._put_back(lease.backing, lease.connection)
+            self._heed_refused_write(lease.connection)
+            self._cleaning.put_back(lease.backing, lease.connection)
         except BaseException:
             self._look_for_lost()
             raise
 
-    def _put_back(self, backing: AnyBacking, connection: Connection) -> None:
+    def _heed_refused_write(self, connection: Connection) -> None:
         session = session_of(connection)
         if session.refused_to_write:
             session.refused_to_write = False
@@ -169,34 +171,6 @@ class Pool:
                     "Pool %r: the server refused to write; all connections are checked", self.name
                 )
                 connection.close()
-        if connection.closed or backing.closed:
-            backing.putconn(connection)
-        elif self._cleaning.is_needed(connection, session):
-            if self.config.pool_class == "null":
-                # It would be closed after the cleaning, or replaced while others wait.
-                connection.close()
-                backing.putconn(connection)
-                return
-            session.in_cleaning = True
-            if not backing.in_worker(partial(self._clean, backing, connection)):
-                backing.putconn(connection)  # closed just now: it closes the connection, too
-        else:
-            session.idle_since = monotonic()
-            backing.putconn(connection)
-
-    def _clean(self, backing: AnyBacking, connection: Connection) -> None:
-        session = session_of(connection)
-        try:
-            reset = self._cleaning.clean(connection)
-        except Exception as ex:  # its server, or the user's callback
-            logger.warning("Pool %r: closing a connection that can't be cleaned: %s", self.name, ex)
-            connection.close()
-        else:
-            session.idle_since = monotonic()
-            with self._lock:
-                self._counters.resets += reset
-        session.in_cleaning = False
-        backing.putconn(connection)
 
     # For housekeeping
 
@@ -222,12 +196,15 @@ class Pool:
         # All of it with the lock: a borrower that has it after all sees that it is closed.
         with self._lock:
             backing = self._backing
-            if backing is None or connection not in self.strays():
+            if connection not in self.strays():
                 return
             logger.warning("Pool %r: an interrupt had lost a connection; closed it", self.name)
-            self._leases = {x for x in self._leases if x.connection is not connection}
+            for lease in [x for x in self._leases if x.connection is connection]:
+                self._leases.remove(lease)
+                backing = lease.backing
             self._counters.reclaimed += 1
-            backing.drop(connection)
+            if backing is not None:
+                backing.drop(connection)
 
     def _look_for_lost(self) -> None:
         self.housekeeping.look_for_lost()
@@ -310,7 +287,7 @@ class Pool:
         """Return the figures of this moment."""
         config = self.config
         with self._lock:
-            backing, counters = self._backing, self._counters
+            backing = self._backing
             return PoolStatistics(
                 alias=self.alias,
                 name=self.name,
@@ -321,16 +298,8 @@ class Pool:
                 in_use=len(self._leases),
                 idle=backing.idle if backing is not None else 0,
                 waiting=backing.waiting if backing is not None else 0,
-                borrows=counters.borrows,
-                returns=counters.returns,
-                wait_total=counters.wait_total,
-                wait_max=counters.wait_max,
-                held_total=counters.held_total,
-                held_max=counters.held_max,
-                exhausted=counters.exhausted,
-                reclaimed=counters.reclaimed,
-                dead=counters.dead,
-                resets=counters.resets,
+                **asdict(self._counters),
+                resets=self._cleaning.resets,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
             )

@@ -39,7 +39,10 @@ class PoolStatistics:
 
 @dataclass(slots=True)
 class Counters:
-    """The running figures of one pool; each method's caller holds the pool's lock."""
+    """The running figures of one pool, by their names in `PoolStatistics`.
+
+    Each method's caller holds the pool's lock.
+    """
 
     borrows: int = 0
     returns: int = 0
@@ -50,7 +53,6 @@ class Counters:
     exhausted: int = 0
     reclaimed: int = 0
     dead: int = 0
-    resets: int = 0
 
     def borrowed(self, waited: float) -> None:
         self.borrows += 1

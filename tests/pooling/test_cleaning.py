@@ -30,7 +30,7 @@ class Cleaner:
         config = PoolConfig.from_settings("default", {"OPTIONS": {"pool": {"reset": reset}}})
         assert config is not None
         self.configured = 0
-        self.cleaning = Cleaning(config, self._configure)
+        self.cleaning = Cleaning("books", config, self._configure)
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
         self.configured += 1
