@@ -11,9 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS
-from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 from django.utils.asyncio import async_unsafe
 
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
     from django.db.backends.postgresql.base import DatabaseWrapper as _Base
 else:
     _Base = object
-
-if not is_psycopg3:
-    raise ImproperlyConfigured(
-        "django_pooled_pg needs psycopg 3, but Django found psycopg2 only. "
-        'Run: pip install "psycopg[binary,pool]"'
-    )
 
 registry.on_open(endpoint.ensure_running)
 

@@ -23,3 +23,21 @@ found = {{"django.http", "django.db.models", "django_pooled_pg.wrapper"}} & set(
 assert not found, found
 """
     subprocess.run([sys.executable, "-c", script], env=environment(), check=True, timeout=30)
+
+
+def test_without_psycopg_3_it_says_what_to_install() -> None:
+    script = """
+import sys
+sys.modules["psycopg"] = None  # as if it weren't installed
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "django_pooled_pg", "NAME": "books"}})
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+try:
+    connection.ensure_connection()
+except ImproperlyConfigured as error:
+    assert 'pip install "psycopg[binary]"' in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True, timeout=30)
