@@ -6,7 +6,11 @@ INSTALLED := $(VENV)/installed
 DEVELOP := $(VENV)/installed-dev
 TESTS ?=
 
-.PHONY: demo test serve lint format test-all clean
+SECONDS ?= 60
+THREADS ?= 32
+SEED ?=
+
+.PHONY: demo test serve lint format test-all soak faults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo
@@ -21,6 +25,14 @@ test: $(INSTALLED)
 # TESTS="tests/faults" runs some of the tests, TOXENV=py313-django61 one of the versions.
 test-all: $(DEVELOP)
 	@$(BIN)/python -m tox run --skip-missing-interpreters true -- $(TESTS)
+
+# Faults at random for as long as you like: make soak SECONDS=600 SEED=7
+soak: $(INSTALLED)
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --threads $(THREADS) $(if $(SEED),--seed $(SEED))
+
+# What faults cost, beside Django's own pool.
+faults: $(INSTALLED)
+	@$(BIN)/python -m tests.faults.compare
 
 lint: $(DEVELOP)
 	$(BIN)/ruff format --check .
