@@ -39,6 +39,7 @@ class Cleaning:
         One that can't be cleaned is closed, and psycopg_pool replaces it.
         """
         session = session_of(connection)
+        sessions.end_borrow(session)
         if connection.closed or backing.closed:
             pass  # psycopg_pool sees to it
         elif not self.is_needed(connection, session):

@@ -44,8 +44,15 @@ def _noting(factory: Any, mixin: Any) -> Any:
     return type(factory.__name__, (mixin, factory), {"__module__": __name__})
 
 
-def _note(cursor: psycopg.Cursor[Any], query: Query) -> Session:
+def _note(cursor: _NotingCursor, query: Query) -> Session:
     session = session_of(cursor.connection)
+    if cursor.of_borrow is None:
+        cursor.of_borrow = session.borrows
+    elif cursor.of_borrow != session.borrows:
+        raise psycopg.InterfaceError(
+            "the cursor's connection was returned to its pool, and may be somebody else's by "
+            "now: make a new cursor with connection.cursor()"
+        )
     if isinstance(query, Composable):
         query = query.as_string(cursor)
     elif isinstance(query, bytes):
@@ -57,6 +64,9 @@ def _note(cursor: psycopg.Cursor[Any], query: Query) -> Session:
 
 
 class _NotingCursor(_Base):
+    # The number of the borrow it was first used in.
+    of_borrow: int | None = None
+
     def execute(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         session = _note(self, query)
         try:

@@ -57,11 +57,13 @@ class Session:
     idle_since: float = field(default_factory=monotonic)
     # Who was told of it since it was new or reset, in the words of whoever tells.
     announced_to: list[Any] | None = None
+    # How often it was returned.
+    borrows: int = 0
     # What its borrower did: set by the cursors.
     changed: bool = False
     prepared: bool = False
-    # Those open, and some that are closed already. Strong: a cursor that was collected without
-    # being closed is still open on the server.
+    # Those open, and some that are closed already. Strong: one that was collected without being
+    # closed is still open on the server.
     server_cursors: list[psycopg.Cursor[Any]] = field(default_factory=list)
     refused_to_write: bool = False
     # Whether a worker is cleaning it, so that it is neither idle nor lent.
@@ -101,12 +103,23 @@ def renew(connection: _Connection) -> None:
     session.changed = session.prepared = False
 
 
+def end_borrow(session: Session) -> None:
+    """Make cursors that the borrower still has useless to it: the session is another's soon."""
+    session.borrows += 1
+    for cursor in session.server_cursors:
+        if not cursor.closed:
+            # Not its own close(), which would ask the server now, or when the cursor is
+            # collected: in the midst of the next borrower's transaction.
+            psycopg.Cursor.close(cursor)
+            session.changed = True
+    session.server_cursors.clear()
+
+
 def is_clean(connection: _Connection, session: Session) -> bool:
     """Tell, without asking the server, whether the next borrower may have the session as it is."""
     return (
         connection.pgconn.transaction_status == TransactionStatus.IDLE
         and not session.changed
-        and all(cursor.closed for cursor in session.server_cursors)
         and _parameters(connection) == session.parameters
     )
 
@@ -144,7 +157,6 @@ def reset(connection: _Connection) -> None:
     for _ in connection.notifies(timeout=0):
         pass  # what arrived for the borrower before UNLISTEN
     session.announced_to = None
-    session.server_cursors.clear()
 
 
 def _parameters(connection: _Connection) -> tuple[bytes | None, ...]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import InterfaceError
 from django.db.backends.signals import connection_created
 
 from django_pooled_pg.base import DatabaseWrapper
@@ -185,13 +186,35 @@ def test_ordinary_traffic_causes_no_reset(wrapper: DatabaseWrapper) -> None:
     assert statistics(wrapper).resets == 0
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_an_abandoned_server_side_cursor_is_closed(wrapper: DatabaseWrapper) -> None:
     cursor = wrapper.chunked_cursor()
     cursor.execute("SELECT generate_series(1, 5000)")
     cursor.fetchmany(10)
     wrapper.close()
+    execute(wrapper, "BEGIN")
     assert fetch(wrapper, "SELECT count(*) FROM pg_cursors WHERE is_holdable") == 0
+    # Sooner or later it is closed, as by the generator of an `.iterator()` that is collected:
+    # that must not reach the next borrower, whose transaction it would break.
+    cursor.close()
+    assert fetch(wrapper, "SELECT 1") == 1
+    execute(wrapper, "COMMIT")
+
+
+def test_a_cursor_that_outlives_its_borrow_cannot_disturb_the_next(
+    wrapper: DatabaseWrapper,
+) -> None:
+    cursor = wrapper.cursor()
+    cursor.execute("SELECT 1")
+    named = wrapper.chunked_cursor()
+    named.execute("SELECT generate_series(1, 5000)")
+    wrapper.close()
+    execute(wrapper, "BEGIN")
+    with pytest.raises(InterfaceError, match="returned to its pool"):
+        cursor.execute("ROLLBACK")
+    with pytest.raises(InterfaceError, match="closed"):
+        named.fetchmany(10)
+    cursor.close()
+    execute(wrapper, "COMMIT")
 
 
 def test_what_django_configured_stays(make_wrapper: MakeWrapper) -> None:
