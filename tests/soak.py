@@ -634,6 +634,8 @@ def main() -> int:
     print(f"seed {arguments.seed}", flush=True)
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    # Closing it failed, because its session had been killed.
+    warnings.filterwarnings("ignore", ".*Cursor.* was deleted while still open", ResourceWarning)
     with Cluster(settings={"max_connections": "200"}) as cluster:
         set_up(cluster)
         soak = Soak(cluster, arguments.seed, arguments.threads)

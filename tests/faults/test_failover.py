@@ -96,6 +96,8 @@ class Site:
     def fill(self) -> set[int]:
         """Leave `max_size` idle connections in the pool; return where they lead to."""
         wrappers = [self.wrapper() for _ in range(self.pool.config.max_size)]
+        for wrapper in wrappers:
+            wrapper.ensure_connection()
         ports = {fetch(wrapper, "SELECT inet_server_port()") for wrapper in wrappers}
         for wrapper in wrappers:
             wrapper.close()

@@ -1,0 +1,35 @@
+"""The soak, for as long as a test may take; `python -m tests.soak --seconds 600` goes on longer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.processes import ROOT, environment
+
+SECONDS = 20
+
+
+@pytest.mark.timeout(300)
+def test_accounts_are_exact_after_a_soak() -> None:
+    command = [sys.executable, "-m", "tests.soak", f"--seconds={SECONDS}", "--threads=32"]
+    soak = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        out, _ = soak.communicate(timeout=SECONDS + 200)
+    except subprocess.TimeoutExpired:
+        os.killpg(soak.pid, signal.SIGABRT)  # with its children: they hold the pipe, too
+        out, _ = soak.communicate()
+    print(out)  # for the seed
+    assert soak.returncode == 0, out
