@@ -105,7 +105,7 @@ class Pool:
                 )
                 with self._lock:
                     self._leases.add(lease)
-                    # It isn't when drop_lost() took this thread for dead before the line above.
+                    # It is when drop_stray() took this borrower for gone before the line above.
                     if not connection.closed:
                         self._counters.borrowed(lease.since - started)
                         return lease

@@ -32,6 +32,8 @@ class Vetting:
 
     def is_fit(self, connection: Connection) -> bool:
         """Tell whether a connection that was idle may be lent."""
+        if connection.closed:
+            return False
         session = session_of(connection)
         if session.vetted_at < self._suspected_at:
             session.vetted_at = monotonic()

@@ -61,6 +61,12 @@ def test_never_looks(connection: psycopg.Connection[Any], make_wrapper: MakeWrap
     assert vetting(check="never").is_fit(connection)
 
 
+@pytest.mark.parametrize("check", ["auto", "query", "never"])
+def test_a_closed_connection_is_never_fit(connection: psycopg.Connection[Any], check: str) -> None:
+    connection.close()
+    assert not vetting(check=check).is_fit(connection)
+
+
 def test_auto_asks_only_what_was_idle_long(connection: psycopg.Connection[Any]) -> None:
     check = vetting(check_idle=30)
     assert not round_trips(connection, lambda: check.is_fit(connection))
