@@ -11,6 +11,7 @@ from django.db import connection
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
+from tests.support.waiting import wait_until
 
 _numbers = itertools.count()
 
@@ -21,6 +22,25 @@ MakeWrapper = Callable[..., DatabaseWrapper]
 def database(django_db_setup: None) -> dict[str, Any]:
     """Settings of the test database, with nothing in OPTIONS."""
     return {**registry.snapshot(connection.settings_dict), "OPTIONS": {}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """When all tests are done, no session is left but those of the test database's own pool."""
+    yield
+    with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
+        connection.close()
+        connection.close_pool()
+        name = connection.settings_dict["NAME"]
+
+        def left() -> list[Any]:
+            sql = "SELECT pid, application_name, state, query FROM pg_stat_activity WHERE datname = %s"
+            cursor.execute(sql, [name])
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
+        held = [repr(lease) for pool in registry.pools() for lease in pool.leases()]
+        wait_until(lambda: not left(), message=f"sessions are left: {left()}; leases: {held}")
 
 
 @pytest.fixture
