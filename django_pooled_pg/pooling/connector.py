@@ -65,8 +65,8 @@ class Connector:
         try:
             connection = self._make.open(kwargs)
             try:
-                note_statements(connection)
                 session.remember(connection)
+                note_statements(connection)
                 self._call_configure(connection)
                 session.renew(connection)
             except BaseException:
@@ -126,3 +126,5 @@ class Connector:
         # held it at the fork.
         for connection in list(self._alive):
             detach_from_server(connection)
+            # Cursors that are collected here later must not try to close themselves.
+            session.end_borrow(session.session_of(connection))

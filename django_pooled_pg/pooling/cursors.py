@@ -46,9 +46,7 @@ def _noting(factory: Any, mixin: Any) -> Any:
 
 def _note(cursor: _NotingCursor, query: Query) -> Session:
     session = session_of(cursor.connection)
-    if cursor.of_borrow is None:
-        cursor.of_borrow = session.borrows
-    elif cursor.of_borrow != session.borrows:
+    if cursor.of_borrow != session.borrows:
         raise psycopg.InterfaceError(
             "the cursor's connection was returned to its pool, and may be somebody else's by "
             "now: make a new cursor with connection.cursor()"
@@ -64,8 +62,9 @@ def _note(cursor: _NotingCursor, query: Query) -> Session:
 
 
 class _NotingCursor(_Base):
-    # The number of the borrow it was first used in.
-    of_borrow: int | None = None
+    def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(connection, *args, **kwargs)
+        self.of_borrow = session_of(connection).borrows
 
     def execute(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         session = _note(self, query)
@@ -93,6 +92,6 @@ class _NotingCursor(_Base):
 
 
 class _NotingServerCursor(_NotingCursor):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(connection, *args, **kwargs)
         note_server_cursor(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,8 @@ def detach_from_server(connection: psycopg.Connection[Any]) -> None:
     (psycopg itself leaves inherited connections alone when they are finalised, but not
     when they are closed or used.)
     """
+    # A thread that isn't here may have been in the midst of a query: nobody would release it.
+    connection.lock = threading.Lock()
     # OperationalError: it was closed before the fork and has no socket.
     with suppress(psycopg.OperationalError):
         socket = connection.pgconn.socket

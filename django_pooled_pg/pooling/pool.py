@@ -14,7 +14,7 @@ from time import monotonic
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError
+from django.db import Error
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from . import reclaim
@@ -110,7 +110,7 @@ class Pool:
                         self._counters.borrowed(lease.since - started)
                         return lease
                     self._leases.remove(lease)
-        except (DatabaseError, psycopg.Error, ImproperlyConfigured):
+        except (Error, psycopg.Error, ImproperlyConfigured):
             raise
         except BaseException:
             self._look_for_lost()

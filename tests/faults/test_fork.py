@@ -218,3 +218,34 @@ assert backend_pid() == mine
 """,
         databases,
     )
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["in a query", "at rest"])
+def test_a_child_that_closes_an_inherited_cursor(databases: dict[str, Any], busy: bool) -> None:
+    """As when it collects the generator of an `.iterator()` that its parent works on."""
+    run_script(
+        FORK
+        + f"""
+import threading
+from psycopg.pq import TransactionStatus
+transaction.set_autocommit(False)
+rows = connection.chunked_cursor()
+rows.execute("SELECT generate_series(1, 10)")
+rows.fetchone()
+raw, pid = connection.connection, connection.connection.info.backend_pid
+if {busy}:
+    thread = threading.Thread(target=lambda: raw.execute("SELECT pg_sleep(1)"))
+    thread.start()
+    while raw.pgconn.transaction_status != TransactionStatus.ACTIVE:
+        pass
+assert fork(rows.close) == 0
+if {busy}:
+    thread.join()
+assert len(rows.fetchall()) == 9
+rows.close()
+connection.rollback()
+transaction.set_autocommit(True)
+assert backend_pid() == pid
+""",
+        databases,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
+from collections.abc import Callable
 
 import psycopg_pool
 import pytest
@@ -12,6 +13,7 @@ from psycopg_pool import ConnectionPool, NullConnectionPool
 from psycopg_pool import pool as module
 from psycopg_pool.base import AttemptWithBackoff
 
+from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.backing import (
     Backing,
     ConnectFailed,
@@ -99,3 +101,11 @@ def test_own_worker_is_recognised() -> None:
     pool._workers.append(threading.current_thread())
     assert pool.runs_in_own_worker()
     pool._workers.clear()
+
+
+def test_a_connection_has_the_lock_that_a_fork_replaces(
+    make_wrapper: Callable[..., DatabaseWrapper],
+) -> None:
+    wrapper = make_wrapper()
+    wrapper.ensure_connection()
+    assert type(wrapper.connection.lock) is type(threading.Lock())

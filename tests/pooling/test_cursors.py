@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import InterfaceError
 from psycopg import sql
 
 from django_pooled_pg.base import DatabaseWrapper
@@ -86,3 +87,11 @@ def test_a_cursor_is_still_what_it_was(wrapper: DatabaseWrapper, make_wrapper: M
     stock.ensure_connection()
     assert issubclass(wrapper.connection.cursor_factory, stock.connection.cursor_factory)
     assert wrapper.connection.cursor_factory.__name__ == stock.connection.cursor_factory.__name__
+
+
+def test_a_cursor_belongs_to_the_borrow_it_was_made_in(wrapper: DatabaseWrapper) -> None:
+    cursor = wrapper.cursor()
+    wrapper.close()
+    wrapper.ensure_connection()
+    with pytest.raises(InterfaceError, match="returned to its pool"):
+        cursor.execute("SELECT 1")
