@@ -19,7 +19,7 @@ serve: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo --serve
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Each supported Django on its Python; a Python that isn't there is skipped.
 # TESTS="tests/faults" runs some of the tests, TOXENV=py313-django61 one of the versions.

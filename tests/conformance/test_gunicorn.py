@@ -17,6 +17,9 @@ from testproject.ports import free_port
 from tests.support.processes import ROOT, environment
 from tests.support.waiting import wait_until
 
+# Not the demo's: it may run at the same time.
+SETTINGS = "tests.support.site_settings"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def migrated() -> None:
@@ -36,9 +39,7 @@ def gunicorn(*arguments: str, application: str = "testproject.wsgi") -> Iterator
         [*command, *arguments],
         cwd=ROOT,
         # Not with warnings as errors: gunicorn's own workers leave sockets open as they exit.
-        env=environment(
-            DJANGO_SETTINGS_MODULE="testproject.settings", PYTHONDEVMODE="", PYTHONWARNINGS=""
-        ),
+        env=environment(DJANGO_SETTINGS_MODULE=SETTINGS, PYTHONDEVMODE="", PYTHONWARNINGS=""),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -68,7 +69,7 @@ def poolstats() -> dict[int, dict[str, Any]]:
     out = subprocess.run(
         [sys.executable, "-m", "testproject.manage", "poolstats", "--json"],
         cwd=ROOT,
-        env=environment(DJANGO_SETTINGS_MODULE="testproject.settings"),
+        env=environment(DJANGO_SETTINGS_MODULE=SETTINGS),
         check=True,
         capture_output=True,
         text=True,
