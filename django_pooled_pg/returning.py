@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -17,7 +16,31 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class without_connection:
+class _AroundWork:
+    """A context manager, for `with` and `async with`."""
+
+    def _before(self) -> None:
+        pass
+
+    def _after(self) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        self._before()
+
+    def __exit__(self, *exc: object) -> None:
+        self._after()
+
+    # In the thread that runs Django's synchronous code: it is the one that holds connections.
+
+    async def __aenter__(self) -> None:
+        await sync_to_async(self._before, thread_sensitive=True)()
+
+    async def __aexit__(self, *exc: object) -> None:
+        await sync_to_async(self._after, thread_sensitive=True)()
+
+
+class without_connection(_AroundWork):
     """Give back this thread's connections before doing something slow.
 
         with without_connection():
@@ -30,7 +53,7 @@ class without_connection:
     giving back would lose the transaction; then nothing is given back.
     """
 
-    def __enter__(self) -> None:
+    def _before(self) -> None:
         held = _held()
         for connection in held:
             if connection.in_atomic_block or not connection.get_autocommit():
@@ -42,27 +65,8 @@ class without_connection:
         for connection in held:
             connection.close()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
 
-    async def __aenter__(self) -> None:
-        await sync_to_async(self.__enter__, thread_sensitive=True)()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-
-class returning_connections:
+class returning_connections(_AroundWork):
     """Give back this thread's connections at the end of a piece of work.
 
     For work outside of requests: threads, executors, tasks, schedulers. A context manager,
@@ -75,29 +79,10 @@ class returning_connections:
     where it is. What a transaction left open otherwise is rolled back.
     """
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _after(self) -> None:
         for connection in _held():
             if not connection.in_atomic_block:
                 connection.close()
-
-    async def __aenter__(self) -> None:
-        pass
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await sync_to_async(self.__exit__, thread_sensitive=True)(exc_type, exc, traceback)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         if inspect.iscoroutinefunction(function):

@@ -1,26 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.cleaning import Cleaning
 from django_pooled_pg.pooling.config import PoolConfig
 from django_pooled_pg.pooling.session import session_of
-
-MakeWrapper = Callable[..., DatabaseWrapper]
-
-
-@pytest.fixture
-def connection(make_wrapper: MakeWrapper) -> psycopg.Connection[Any]:
-    wrapper = make_wrapper()
-    wrapper.ensure_connection()
-    connection: psycopg.Connection[Any] = wrapper.connection
-    return connection
 
 
 class Cleaner:

@@ -16,14 +16,6 @@ MakeWrapper = Callable[..., DatabaseWrapper]
 
 
 @pytest.fixture
-def connection(make_wrapper: MakeWrapper) -> psycopg.Connection[Any]:
-    wrapper = make_wrapper()
-    wrapper.ensure_connection()
-    connection: psycopg.Connection[Any] = wrapper.connection
-    return connection
-
-
-@pytest.fixture
 def terminated(
     connection: psycopg.Connection[Any], make_wrapper: MakeWrapper
 ) -> psycopg.Connection[Any]:

@@ -1,24 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import session
-
-MakeWrapper = Callable[..., DatabaseWrapper]
-
-
-@pytest.fixture
-def connection(make_wrapper: MakeWrapper) -> psycopg.Connection[Any]:
-    wrapper = make_wrapper()
-    wrapper.ensure_connection()
-    connection: psycopg.Connection[Any] = wrapper.connection
-    return connection
 
 
 def test_restore_leaves_a_clean_session_alone(connection: psycopg.Connection[Any]) -> None:

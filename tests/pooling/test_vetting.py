@@ -17,14 +17,6 @@ from tests.support.waiting import wait_until
 MakeWrapper = Callable[..., DatabaseWrapper]
 
 
-@pytest.fixture
-def connection(make_wrapper: MakeWrapper) -> psycopg.Connection[Any]:
-    wrapper = make_wrapper()
-    wrapper.ensure_connection()
-    connection: psycopg.Connection[Any] = wrapper.connection
-    return connection
-
-
 def vetting(**options: Any) -> Vetting:
     config = PoolConfig.from_settings("default", {"OPTIONS": {"pool": options}})
     assert config is not None
