@@ -39,8 +39,11 @@ def nothing_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None
             rows: list[Any] = cursor.fetchall()
             return rows
 
-        held = [repr(lease) for pool in registry.pools() for lease in pool.leases()]
-        wait_until(lambda: not left(), message=f"sessions are left: {left()}; leases: {held}")
+        try:
+            wait_until(lambda: not left(), within=20)
+        except AssertionError:
+            pools = [(pool, pool.leases(), pool.strays()) for pool in registry.pools()]
+            pytest.fail(f"sessions are left: {left()}; pools: {pools}")
 
 
 @pytest.fixture

@@ -140,6 +140,26 @@ def test_changed_settings_reach_the_next_borrow(make_wrapper: MakeWrapper) -> No
     assert wrapper.pool is not first
 
 
+def test_settings_changed_in_place_close_the_pool_they_had(make_wrapper: MakeWrapper) -> None:
+    """As a test runner changes NAME: nothing may stay connected to the database it was."""
+    wrapper = make_wrapper(alias="renamed")
+    of_another_thread = DatabaseWrapper(wrapper.settings_dict, "renamed")
+    first = wrapper.pool
+    assert first is not None
+    backend_pid(wrapper)
+    wrapper.close()
+    wrapper.settings_dict["TIME_ZONE"] = "Asia/Tokyo"
+    backend_pid(wrapper)
+    wrapper.close()
+    assert first.statistics().size == 0
+    # One that has not noticed, and borrows from it again, doesn't escape close_pool().
+    first.give_back(first.borrow())
+    of_another_thread.close_pool()
+    assert first.statistics().size == 0
+    assert wrapper.pool is not None
+    assert wrapper.pool.statistics().size == 0
+
+
 def test_settings_of_requests_may_change_while_the_pool_stays(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper()
     pid = backend_pid(wrapper)

@@ -64,20 +64,17 @@ def pool_for(
     identity = snapshot({k: v for k, v in source.items() if k not in _NOT_OF_THE_SESSION})
     with _lock:
         entries = _entries.setdefault(alias, [])
-        for entry in entries:
-            if entry.identity == identity:
-                return entry.pool
-        settings = snapshot(source)
-        config = PoolConfig.from_settings(alias, settings)
-        stale = [entry for entry in entries if entry.source is source]
-        for entry in stale:
-            entries.remove(entry)
-        pool = None
-        if config is not None:
-            pool = Pool(alias, config, session_maker(settings, config), _opened)
-            entries.append(_Entry(pool=pool, source=source, identity=identity))
-    for entry in stale:
-        entry.pool.close()
+        # Closed, not forgotten: a wrapper of another thread may still have it, and open it again.
+        stale = [e.pool for e in entries if e.source is source and e.identity != identity]
+        pool = next((entry.pool for entry in entries if entry.identity == identity), None)
+        if pool is None:
+            settings = snapshot(source)
+            config = PoolConfig.from_settings(alias, settings)
+            if config is not None:
+                pool = Pool(alias, config, session_maker(settings, config), _opened)
+                entries.append(_Entry(pool=pool, source=source, identity=identity))
+    for other in stale:
+        other.close()
     return pool
 
 
