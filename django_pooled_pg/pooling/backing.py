@@ -69,18 +69,16 @@ class _Claim(WaitingClient[Connection]):
         return self.conn
 
     def set(self, conn: Connection) -> bool:
-        with self._choice:
-            if self.conn is not None or self.error is not None:
-                return False
-            self.conn = conn
-        self._settled.release()
-        return True
+        return self._settle(conn, None)
 
     def fail(self, error: Exception) -> bool:
+        return self._settle(None, error)
+
+    def _settle(self, conn: Connection | None, error: Exception | None) -> bool:
         with self._choice:
             if self.conn is not None or self.error is not None:
                 return False
-            self.error = error
+            self.conn, self.error = conn, error
         self._settled.release()
         return True
 
