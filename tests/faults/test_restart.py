@@ -206,8 +206,8 @@ def test_without_a_check_requests_fail(make_site: MakeSite, server: Cluster) -> 
 # A peer that vanishes
 
 CHECK_IDLE = 0.05
-# What asking a server that says nothing may take, once, however many connections there are.
-BOUNDED = 3.0
+# Asking a server that says nothing takes 2 s, once, however many connections there are.
+BOUNDED = 4.0
 
 
 @pytest.fixture
