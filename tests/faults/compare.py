@@ -88,7 +88,7 @@ def ask(*, close: bool = True) -> Answer:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except Exception as ex:
-        error = f"{type(ex).__name__}: {ex}"
+        error = " ".join(f"{type(ex).__name__}: {ex}".split())
     finally:
         if close:
             connection.close()
