@@ -34,7 +34,8 @@ def explain(
         message += f" Held longest by: {describe_longest(leases)}."
     if connect_error is not None:
         message += f" The last attempt to connect failed: {connect_error}."
-    return (
-        f"{message} Hold connections for a shorter time, or raise max_size or timeout in "
-        f"DATABASES[{alias!r}]['OPTIONS']['pool']."
-    )
+    if leases or isinstance(cause, TooManyRequests):
+        advice = "Hold connections for a shorter time, or raise max_size or timeout"
+    else:
+        advice = "Look whether the server and the network are slow to connect, or raise timeout"
+    return f"{message} {advice} in DATABASES[{alias!r}]['OPTIONS']['pool']."

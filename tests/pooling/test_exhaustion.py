@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+from time import monotonic
+from typing import Any, cast
 
 import psycopg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from django_pooled_pg.pooling.config import PoolConfig
 from django_pooled_pg.pooling.exhaustion import explain
+from django_pooled_pg.pooling.lease import Lease
+from django_pooled_pg.pooling.reclaim import Borrower
 
 CONFIG = PoolConfig(max_size=4, timeout=2.5, max_waiting=7)
 
@@ -15,8 +19,27 @@ def test_a_time_out() -> None:
     said = explain("default", "books", CONFIG, PoolTimeout(), [], 3, None)
     assert said == (
         f"Pool 'books' in process {os.getpid()}: no connection was free within 2.5 s (timeout). "
-        "0 of 4 (max_size) connections are in use, 3 borrowers wait. Hold connections for a "
-        "shorter time, or raise max_size or timeout in DATABASES['default']['OPTIONS']['pool']."
+        "0 of 4 (max_size) connections are in use, 3 borrowers wait. Look whether the server "
+        "and the network are slow to connect, or raise timeout in "
+        "DATABASES['default']['OPTIONS']['pool']."
+    )
+
+
+def test_the_advice_is_about_holders_where_there_are_some() -> None:
+    nothing = cast(Any, None)
+    lease = Lease(
+        pool=nothing,
+        connection=nothing,
+        backing=nothing,
+        holder=None,
+        borrower=Borrower(-1, "worker-7"),
+        since=monotonic(),
+    )
+    said = explain("default", "books", CONFIG, PoolTimeout(), [lease], 3, None)
+    assert "Held longest by: worker-7" in said
+    assert said.endswith(
+        "Hold connections for a shorter time, or raise max_size or timeout in "
+        "DATABASES['default']['OPTIONS']['pool']."
     )
 
 
