@@ -1,6 +1,6 @@
 """Owns the meeting of Django's DatabaseWrapper and the pool: connect borrows, close returns.
 
-The only module that relies on names of Django's that aren't documented;
+With `opening.py` the only module that relies on names of Django's that aren't documented;
 `tests/test_django_contract.py` fails when one of them moves.
 """
 

@@ -1,6 +1,6 @@
 """Owns what is done for a pool from time to time: reclaim, leak reports, lost connections.
 
-Runs in the process' reclaim thread; lends nothing.
+Runs in the thread of `reclaim.py`; lends nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class Housekeeping:
         for lease in self._pool.leases():
             if lease.borrower is not who and lease.holder is not who:
                 continue
-            holder = lease.holder() if lease.holder is not None else None
-            if holder is not None:
+            if (holder := lease.living_holder()) is not None:
                 if holder.allow_thread_sharing:
                     continue  # until nobody has it any more: then this is called again
                 holder.lease_lost()

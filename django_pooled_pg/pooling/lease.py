@@ -64,8 +64,12 @@ class Lease:
         """Tell whether the holder knows of it; one without a holder is held until returned."""
         if self.holder is None:
             return True
-        holder = self.holder()
+        holder = self.living_holder()
         return holder is not None and holder.holds(self)
+
+    def living_holder(self) -> Holder | None:
+        """Return the holder; `None` if there never was one, or if it was collected."""
+        return self.holder() if self.holder is not None else None
 
 
 def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:

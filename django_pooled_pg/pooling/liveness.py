@@ -31,12 +31,7 @@ def has_news(connection: _Connection) -> bool:
 
     A farewell, the end of the stream, or real news, such as a changed parameter.
     """
-    try:
-        poll = select.poll()
-        poll.register(connection.pgconn.socket, _READABLE)
-        return bool(poll.poll(0))
-    except psycopg.Error:
-        return True  # closed
+    return _events_now(connection, _READABLE) != 0
 
 
 def is_alive(connection: _Connection) -> bool:
@@ -56,12 +51,16 @@ def is_alive(connection: _Connection) -> bool:
 
 def seems_connected(connection: _Connection) -> bool:
     """Look whether the peer is there, from any thread, though another one may use it."""
+    return not _events_now(connection, _GONE) & _GONE
+
+
+def _events_now(connection: _Connection, wanted: int) -> int:
+    poll = select.poll()
     try:
-        poll = select.poll()
-        poll.register(connection.pgconn.socket, _GONE)
-        return not any(event & _GONE for _, event in poll.poll(0))
+        poll.register(connection.pgconn.socket, wanted)
     except psycopg.Error:
-        return False  # closed
+        return select.POLLNVAL  # closed: it has no socket
+    return next((events for _, events in poll.poll(0)), 0)
 
 
 def answers(connection: _Connection) -> bool:

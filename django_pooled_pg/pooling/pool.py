@@ -264,8 +264,7 @@ class Pool:
             lease.backing.disarm()
         self._start_empty()
         for lease in leases:
-            holder = lease.holder() if lease.holder is not None else None
-            if holder is not None:
+            if (holder := lease.living_holder()) is not None:
                 holder.lease_lost()
 
     def _fail_waiting(self, error: Exception) -> None:

@@ -57,7 +57,7 @@ class Session:
     idle_since: float = field(default_factory=monotonic)
     # Who was told of it since it was new or reset, in the words of whoever tells.
     announced_to: list[Any] | None = None
-    # How often it was returned.
+    # The number of the borrow it is in: cursors of an earlier one are of no use any more.
     borrows: int = 0
     # What its borrower did: set by the cursors.
     changed: bool = False

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.monitoring import endpoint
-from tests.monitoring.members import DATABASES, member, short_folder
+from tests.monitoring.members import DATABASES, member
 from tests.support.processes import run_script
 from tests.support.queries import fetch
-
-
-@pytest.fixture
-def folder(settings: Any) -> Iterator[Path]:
-    endpoint.stop()  # it may run for other tests, in another folder
-    with short_folder() as path:
-        settings.POOLED_PG_RUNTIME_DIR = str(path)
-        yield path
-        endpoint.stop()
 
 
 def poolstats(*args: str) -> str:
