@@ -10,7 +10,13 @@ SECONDS ?= 60
 THREADS ?= 32
 SEED ?=
 
-.PHONY: demo test serve lint format test-all soak faults clean
+MEASURES ?=
+ROUNDS ?= 30
+BENCHED := $(VENV)/installed-bench
+# Each by itself: one that doesn't install here must not keep the others out.
+RIVALS := django-pg-real-pool django-db-connection-pool django-db-geventpool gevent
+
+.PHONY: demo test serve lint format test-all soak faults bench clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo
@@ -33,6 +39,12 @@ soak: $(INSTALLED)
 # What faults cost, beside Django's own pool.
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.faults.compare
+
+# Speed, beside other pools: make bench, or some of it: make bench MEASURES="request slow" ROUNDS=90
+# A run of all writes the figures in docs.
+bench: $(BENCHED)
+	@$(BIN)/python -m testproject.bench $(MEASURES) --rounds $(ROUNDS) \
+		$(if $(MEASURES),,--output docs --docs docs/benchmark.md)
 
 lint: $(DEVELOP)
 	$(BIN)/ruff format --check .
@@ -57,4 +69,12 @@ $(INSTALLED): pyproject.toml
 
 $(DEVELOP): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(BENCHED): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@for rival in $(RIVALS); do \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check $$rival || \
+			echo "$$rival doesn't install here; the benchmark goes on without it."; \
+	done
 	@touch $@

@@ -6,26 +6,29 @@ With `opening.py` the only module that relies on names of Django's that aren't d
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import psycopg
 from django.db.backends.base.base import NO_DB_ALIAS
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
-from django.utils.asyncio import async_unsafe
 
 from .client import PooledDatabaseClient
+from .cursor_wrapper import CursorWrapper
 from .monitoring import endpoint
 from .opening import session_maker
 from .pooling import reclaim, registry
 from .pooling.config import PoolConfig
-from .pooling.cursors import note_server_cursor
+from .pooling.cursors import adopt
 from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
 from .pooling.pool import Pool
-from .pooling.session import renew, session_of
+from .pooling.session import Session, renew
+from .request_scope import this_thread
 from .validation import PoolValidation
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ registry.on_open(endpoint.ensure_running)
 class PooledDatabaseMixin(_Base):
     """Put in front of a PostgreSQL engine's DatabaseWrapper to let it borrow from a pool."""
 
+    _thread_ident: int
+    _thread_sharing_count: int
+
     validation_class = PoolValidation
     client_class = PooledDatabaseClient
 
@@ -50,6 +56,11 @@ class PooledDatabaseMixin(_Base):
         self._lease: Lease | None = None
         self._announced_to: list[Any] | None = None
         self._forked_in_atomic = False
+        # How deep this thread is in code that uses self.connection without a cursor or a
+        # transaction: it mustn't go back there, be it because a forgotten cursor is collected.
+        self._using = 0
+        # Whether somebody may use self.connection directly, so that it has to stay.
+        self._asked_for = False
         self._self_ref = ref(self, reclaim.gone)
 
     # Pool
@@ -81,8 +92,8 @@ class PooledDatabaseMixin(_Base):
 
     # Connect and close
 
-    @async_unsafe
     def ensure_connection(self) -> None:
+        """Borrow a connection, if need be, and keep it until `close()` or the request's end."""
         if self._forked_in_atomic and self.connection is None and self.in_atomic_block:
             raise ForkedInTransaction(
                 f"Database {self.alias!r}: this process was forked inside an atomic block. The "
@@ -90,15 +101,18 @@ class PooledDatabaseMixin(_Base):
                 "database here, or fork outside of it."
             )
         super().ensure_connection()
+        if not self._using:
+            self._asked_for = True
 
-    @async_unsafe
     def connect(self) -> None:
         """Borrow a connection. In place of Django's, which prepares one for each request."""
-        pool = self.pool
+        inside_request = this_thread.in_request
+        # Settings change in place between tests, not within requests.
+        pool = self._pool if inside_request and self._pool is not None else self.pool
         if pool is None:
             super().connect()
             return
-        self.check_settings()
+        self._asked_for = not self._using
         # As Django's own: the previous connection may have been closed in an atomic block.
         self.in_atomic_block = False
         self.savepoint_ids = []
@@ -108,47 +122,83 @@ class PooledDatabaseMixin(_Base):
         self.health_check_done = True
         # 0 unless it was changed after the start, as some tests do: return it with the request.
         max_age = self.settings_dict["CONN_MAX_AGE"]
-        self.close_at = None if max_age is None else time.monotonic() + max_age
+        self.close_at = time.monotonic() + max_age if max_age else max_age
         self.closed_in_transaction = False
         self.errors_occurred = False
         self._forked_in_atomic = False
 
         self._lease = lease = pool.borrow(self._self_ref)
-        self.connection = connection = lease.connection
+        self.connection = lease.connection
+        session = lease.session
+        self._using += 1
         try:
-            self.isolation_level = connection.isolation_level or IsolationLevel.READ_COMMITTED
+            self.isolation_level = session.isolation_level or IsolationLevel.READ_COMMITTED
             self.autocommit = True
             if not self.settings_dict["AUTOCOMMIT"]:
                 self.set_autocommit(False)
-            self._announce(lease)
+            # For a session that is new, since receivers configure sessions; for a wrapper that is
+            # new, since receivers also install execute wrappers on it; and for a new receiver.
+            if not session.announced_to == self._announced_to == connection_created.receivers:
+                self._announce(session)
         except BaseException:
             self.close()
             raise
+        finally:
+            self._using -= 1
         self.run_on_commit = []
+        if max_age == 0 and (not inside_request or pool.config.return_at == "transaction"):
+            session.watcher = self._self_ref
 
-    def _announce(self, lease: Lease) -> None:
-        # For a session that is new, since receivers configure sessions; for a wrapper that is
-        # new, since receivers also install execute wrappers on it; and for a receiver that is.
-        receivers = [key for key, *_ in connection_created.receivers]
-        session = session_of(lease.connection)
-        if not session.announced_to == self._announced_to == receivers:
-            connection_created.send(sender=self.__class__, connection=self)
-            session.announced_to = self._announced_to = receivers
-            # What receivers set, they set on each session: it isn't to be reset.
-            renew(lease.connection)
+    def _announce(self, session: Session) -> None:
+        connection_created.send(sender=self.__class__, connection=self)
+        session.announced_to = self._announced_to = connection_created.receivers.copy()
+        # What receivers set, they set on each session: it isn't to be reset.
+        renew(self.connection)
+
+    def _cursor(self, name: str | None = None) -> Any:
+        # Django's, without what costs each query something and isn't needed again here.
+        self._using += 1
+        try:
+            if self.health_check_enabled:
+                self.close_if_health_check_failed()
+            self.ensure_connection()
+            cursor = self.create_cursor(name)
+            if self._thread_ident != threading.get_ident():
+                self.validate_thread_sharing()
+            return (
+                self.make_debug_cursor(cursor) if self.queries_logged else self.make_cursor(cursor)
+            )
+        except psycopg.Error:
+            with self.wrap_database_errors:
+                raise
+        finally:
+            self._using -= 1
 
     def create_cursor(self, name: str | None = None) -> Any:
         cursor = super().create_cursor(name)
         if name is not None and self._lease is not None:
-            note_server_cursor(cursor)
+            adopt(cursor)  # Django makes it itself
         return cursor
+
+    def make_cursor(self, cursor: Any) -> CursorWrapper:
+        return CursorWrapper(cursor, self)
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        # At the beginning and the end of a request. What Django looks at there, the pool looks
+        # at: whether the connection works, and whether it is the same as when it was borrowed.
+        if self.connection is None:
+            return
+        if self._lease is None or self.close_at != 0 or self.in_atomic_block:
+            super().close_if_unusable_or_obsolete()
+        else:
+            self.run_on_commit = []
+            self._close()
 
     def _close(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
             self.connection = None
-            with self.wrap_database_errors:
-                lease.pool.give_back(lease)
+            lease.pool.give_back(lease)
         elif self.connection is not None:
             # Not borrowed: no pool, or put here by someone who knows why.
             with self.wrap_database_errors:
@@ -164,6 +214,61 @@ class PooledDatabaseMixin(_Base):
                 lease.connection.close()
                 self.close()
             self.health_check_done = True
+
+    # Return early: at the end of the transaction, or after the last cursor
+
+    def unused(self) -> None:
+        """Return the connection, unless something needs it to be the same one later."""
+        lease = self._lease
+        if (
+            lease is None
+            or self._using
+            or self._asked_for
+            or not self.autocommit  # in a transaction
+            # A cursor may be closed, or collected, in any thread.
+            or self._thread_ident != threading.get_ident()
+            or self._thread_sharing_count
+        ):
+            return
+        session = lease.session
+        if (
+            session.watcher is not None
+            and not session.open_cursors
+            and lease.pool.give_back_early(lease)
+        ):
+            self._lease = self.connection = None
+
+    def get_autocommit(self) -> bool:
+        if (
+            self.connection is None
+            and not self.in_atomic_block
+            and self.settings_dict["AUTOCOMMIT"]
+            and self.pool is not None
+        ):
+            return True  # as it would be after connecting
+        self._using += 1
+        try:
+            return super().get_autocommit()
+        finally:
+            self._using -= 1
+
+    def set_autocommit(self, *args: Any, **kwargs: Any) -> None:
+        self._using += 1
+        try:
+            super().set_autocommit(*args, **kwargs)
+        finally:
+            self._using -= 1
+            self.unused()
+
+    def run_and_clear_commit_hooks(self) -> None:
+        # The transaction is over. Hooks tell queues and mail servers, which takes its time; one
+        # that queries borrows again.
+        using, self._using = self._using, max(0, self._using - 1)
+        try:
+            self.unused()
+            super().run_and_clear_commit_hooks()
+        finally:
+            self._using = using
 
     def holds(self, lease: Lease) -> bool:
         return self._lease is lease

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 
 import pytest
 from django.db.backends.base import base
@@ -12,6 +13,7 @@ from django.db.backends.postgresql.client import DatabaseClient
 from django.db.backends.signals import connection_created
 
 from django_pooled_pg.client import PooledDatabaseClient
+from django_pooled_pg.cursor_wrapper import CursorWrapper
 from django_pooled_pg.wrapper import PooledDatabaseMixin
 
 SIGNATURES = {
@@ -64,6 +66,41 @@ def test_connect_sets_nothing_that_ours_does_not() -> None:
     theirs = assigned(inspect.unwrap(base.BaseDatabaseWrapper.connect))
     assert theirs - assigned(inspect.unwrap(PooledDatabaseMixin.connect)) <= {"connection"}
     assert "close_at" in theirs
+
+
+def test_cursors_are_made_as_ours_makes_them() -> None:
+    making = inspect.getsource(base.BaseDatabaseWrapper._cursor)
+    for step in (
+        "self.close_if_health_check_failed()",
+        "self.ensure_connection()",
+        "self._prepare_cursor(self.create_cursor(name))",
+    ):
+        assert step in making
+    assert len(making.strip().splitlines()) == 5, "a step more"
+    preparing = inspect.getsource(base.BaseDatabaseWrapper._prepare_cursor)
+    for step in (
+        "self.validate_thread_sharing()",
+        "if self.queries_logged:",
+        "self.make_debug_cursor(cursor)",
+        "self.make_cursor(cursor)",
+    ):
+        assert step in preparing
+    assert {"fetchone", "fetchmany", "fetchall"} <= CursorWrapper.WRAP_ERROR_ATTRS
+
+
+def test_attributes_that_tell_whose_a_connection_is() -> None:
+    wrapper = DatabaseWrapper({}, "nowhere")
+    assert wrapper._thread_ident == threading.get_ident()
+    assert wrapper._thread_sharing_count == 0
+    checking = inspect.getsource(base.BaseDatabaseWrapper.validate_thread_sharing)
+    assert "self._thread_ident == _thread.get_ident()" in checking
+
+
+def test_hooks_run_when_autocommit_is_back() -> None:
+    source = inspect.getsource(base.BaseDatabaseWrapper.set_autocommit)
+    assert source.index("self.autocommit = autocommit") < source.index(
+        "self.run_and_clear_commit_hooks()"
+    )
 
 
 def test_close_goes_through_our_close() -> None:

@@ -12,7 +12,7 @@ from django.db.transaction import TransactionManagementError
 
 from django_pooled_pg import returning_connections, without_connection
 from django_pooled_pg.base import DatabaseWrapper
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, hold
 
 MakeWrapper = Callable[..., DatabaseWrapper]
 
@@ -40,10 +40,10 @@ def in_use(wrapper: DatabaseWrapper) -> int:
 def test_without_connection_gives_back_and_the_next_query_borrows(
     wrapper: DatabaseWrapper,
 ) -> None:
-    backend_pid(wrapper)
+    hold(wrapper)
     with without_connection():
         assert in_use(wrapper) == 0
-        backend_pid(wrapper)
+        hold(wrapper)
     assert in_use(wrapper) == 1
 
 
@@ -63,7 +63,7 @@ def test_without_connection_in_a_transaction_is_an_error_and_gives_nothing_back(
 
 def test_returning_connections_around_a_block(wrapper: DatabaseWrapper) -> None:
     with returning_connections():
-        backend_pid(wrapper)
+        hold(wrapper)
         assert in_use(wrapper) == 1
     assert in_use(wrapper) == 0
 
@@ -71,7 +71,7 @@ def test_returning_connections_around_a_block(wrapper: DatabaseWrapper) -> None:
 def test_returning_connections_when_the_work_fails(wrapper: DatabaseWrapper) -> None:
     @returning_connections()
     def fail() -> None:
-        backend_pid(wrapper)
+        hold(wrapper)
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
@@ -96,7 +96,7 @@ def test_returning_connections_as_a_decorator_in_threads(make_wrapper: MakeWrapp
     @returning_connections()
     def work(number: int) -> int:
         connections["idlers"] = make_wrapper(pool={"max_size": 2}, alias="idlers")
-        return backend_pid(connections["idlers"])  # type: ignore[arg-type]
+        return hold(connections["idlers"])  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(8) as executor:
         pids = list(executor.map(work, range(32)))
@@ -111,7 +111,7 @@ def test_in_async_code_it_is_the_thread_of_synchronous_code(make_wrapper: MakeWr
 
         def query() -> None:
             connections["of_async"] = make_wrapper(alias="of_async")
-            backend_pid(connections["of_async"])  # type: ignore[arg-type]
+            hold(connections["of_async"])  # type: ignore[arg-type]
 
         def look() -> int:
             return in_use(connections["of_async"])  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.wrapper import PooledDatabaseMixin
-from tests.support.queries import backend_pid, fetch
+from tests.support.queries import backend_pid, fetch, hold
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -43,11 +43,11 @@ def test_a_query_borrows_and_close_returns(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper()
     assert wrapper.pool is not None
     assert wrapper.pool.statistics().size == 0
-    pid = backend_pid(wrapper)
+    pid = hold(wrapper)
     assert wrapper.pool.statistics().in_use == 1
     wrapper.close()
     idle(wrapper)
-    assert backend_pid(wrapper) == pid
+    assert hold(wrapper) == pid
     assert wrapper.pool.statistics().connects == 1
 
 
@@ -90,7 +90,7 @@ def test_an_open_transaction_is_rolled_back_before_the_next_borrower(
 
 def test_a_broken_connection_is_not_lent_again(make_wrapper: MakeWrapper) -> None:
     wrapper, other = make_wrapper(), make_wrapper()
-    pid = backend_pid(wrapper)
+    pid = hold(wrapper)
     fetch(other, "SELECT pg_terminate_backend(%s)", [pid])
     with pytest.raises(OperationalError):
         backend_pid(wrapper)
@@ -162,11 +162,11 @@ def test_settings_changed_in_place_close_the_pool_they_had(make_wrapper: MakeWra
 
 def test_settings_of_requests_may_change_while_the_pool_stays(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper()
-    pid = backend_pid(wrapper)
+    pid = hold(wrapper)
     wrapper.settings_dict.update(CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
     wrapper.close()
     idle(wrapper)
-    assert backend_pid(wrapper) == pid
+    assert hold(wrapper) == pid
     wrapper.close_if_unusable_or_obsolete()
     assert wrapper.connection is not None, "as Django does with CONN_MAX_AGE=None"
 
@@ -207,10 +207,10 @@ class transaction_on(transaction.Atomic):
 
 def test_server_side_binding(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper(OPTIONS={"server_side_binding": True})
-    backend_pid(wrapper)
+    hold(wrapper)
     assert wrapper.connection.cursor_factory is not psycopg.ClientCursor
     plain = make_wrapper()
-    backend_pid(plain)
+    hold(plain)
     assert plain.connection.cursor_factory is not wrapper.connection.cursor_factory
 
 
@@ -275,11 +275,11 @@ def test_autocommit_switched_off_does_not_reach_the_next_borrower(
 ) -> None:
     wrapper = make_wrapper()
     wrapper.set_autocommit(False)
-    pid = backend_pid(wrapper)
+    pid = hold(wrapper)
     wrapper.close()
     idle(wrapper)
     assert wrapper.get_autocommit()
-    assert backend_pid(wrapper) == pid
+    assert hold(wrapper) == pid
     assert wrapper.connection.autocommit
 
 
@@ -372,11 +372,11 @@ def test_close_pool_from_anywhere_at_any_time(make_wrapper: MakeWrapper) -> None
     wrapper = make_wrapper(alias="closing")
     other = make_wrapper(alias="closing")
     other.close_pool()  # before there is anything to close
-    pid = backend_pid(wrapper)
+    pid = hold(wrapper)
     in_thread(other.close_pool)
-    assert backend_pid(wrapper) == pid, "a lease goes on until it is returned"
+    assert hold(wrapper) == pid, "a lease goes on until it is returned"
     wrapper.close()
-    assert backend_pid(wrapper) != pid
+    assert hold(wrapper) != pid
     wrapper.close()
     idle(wrapper)
     wrapper.close_pool()

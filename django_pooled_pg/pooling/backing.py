@@ -6,9 +6,12 @@ moves. What each is for:
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
 - `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
-- `_waiting`, `_getconn_unchecked`, `_get_ready_connection`, `WaitingClient`,
-  `ReturnConnection`: tell those who wait the server's own error; forget those who gave up.
-- `_pool`: count and sweep idle connections; also the attribute of a connection that is lent.
+- `_waiting`, `_get_ready_connection`, `_check_open_getconn`, `WaitingClient`, `ReturnConnection`:
+  tell those who wait the server's own error; forget those who gave up.
+- `_pool`: count and sweep idle connections, lend and take back without a detour; also the
+  attribute of a connection that is lent.
+- `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`, `_add_to_pool`:
+  take back what needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
 - `_closed`: disarm a pool inherited over a fork.
 """
@@ -54,7 +57,8 @@ class _Claim(WaitingClient[Connection]):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        # Not super's, which makes that condition.
+        self.conn = self.error = None
         # Guards the choice between `conn` and `error`, of which only one is ever set.
         self._choice = threading.Lock()
         self._settled = threading.Lock()
@@ -164,7 +168,13 @@ class _Seams(ConnectionPool[Connection]):
             self.run_task(_Call(self, function))
             return True
 
-    def _getconn_unchecked(self, timeout: float) -> Connection:
+    def borrow(self, timeout: float) -> Connection:
+        """Return a connection, waiting for it up to `timeout` seconds.
+
+        In place of psycopg_pool's `getconn`, which counts and logs what is counted elsewhere.
+        Raises what that does, and `ConnectFailed`.
+        """
+        self._check_open_getconn()
         claim = _Claim()
         try:
             with self._lock:
@@ -209,6 +219,31 @@ class _Seams(ConnectionPool[Connection]):
 class Backing(_Seams):
     """A `ConnectionPool` that connects when somebody asks for a connection."""
 
+    def borrow_idle(self) -> Connection | None:
+        """Return the idle connection that was used last, if there is one; nobody waits then."""
+        with self._lock:
+            idle = self._pool
+            if not idle:
+                return None
+            # Its session is the warmest; the others grow old enough to be closed.
+            connection = idle.pop()
+            if len(idle) < self._nconns_min:
+                self._nconns_min = len(idle)
+        connection._pool = self
+        return connection
+
+    def put_idle(self, connection: Connection, now: float) -> None:
+        """Take back a connection that is open and clean; `now` is `time.monotonic()`."""
+        if connection._expire_at <= now or connection._created_at <= self._drained_at:
+            self.putconn(connection)
+            return
+        connection._pool = None
+        with self._lock:
+            if not (self._waiting or self._closed or self._pool_full_event):
+                self._pool.append(connection)
+                return
+        self._add_to_pool(connection)
+
     def _start_initial_tasks(self) -> None:
         # Nothing is connected yet: the first borrower (or `fill`) starts the growth, which
         # goes on up to min_size by itself.
@@ -227,6 +262,12 @@ class Backing(_Seams):
 
 class NullBacking(_Seams, NullConnectionPool[Connection]):
     """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
+
+    def borrow_idle(self) -> None:
+        """There are none."""
+
+    def put_idle(self, connection: Connection, now: float) -> None:
+        self.putconn(connection)
 
     def fill(self) -> None:
         """Nothing to fill."""

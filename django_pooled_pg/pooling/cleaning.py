@@ -27,6 +27,8 @@ class Cleaning:
     ) -> None:
         self._pool_name = pool_name
         self._reset = config.reset
+        # Whether a session that is clean is left as it is.
+        self.only_where_needed = config.reset in ("auto", "never")
         self._keeps = config.pool_class != "null"
         self._configure = configure
         # Guards `resets`, the number of sessions that were reset.
@@ -34,16 +36,13 @@ class Cleaning:
         self.resets = 0
 
     def put_back(self, backing: AnyBacking, connection: Connection) -> None:
-        """Return a connection: at once if it is clean, else when a worker has cleaned it.
+        """Return a connection when a worker has cleaned it.
 
         One that can't be cleaned is closed, and psycopg_pool replaces it.
         """
         session = session_of(connection)
-        sessions.end_borrow(session)
         if connection.closed or backing.closed:
             pass  # psycopg_pool sees to it
-        elif not self.is_needed(connection, session):
-            session.idle_since = monotonic()
         elif self._keeps:
             session.in_cleaning = True
             if backing.in_worker(partial(self._clean_and_put_back, backing, connection)):

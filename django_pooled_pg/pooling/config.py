@@ -47,6 +47,7 @@ class PoolConfig:
     num_workers: int = 3
     name: str | None = None
     configure: ConnectionCallback | None = None
+    return_at: Literal["request", "transaction"] = "request"
     check: Literal["auto", "query", "never"] | ConnectionCallback = "auto"
     check_idle: float = 30.0
     reset: Literal["auto", "always", "never"] | ConnectionCallback = "auto"
@@ -99,6 +100,7 @@ _TIMES = _POSITIVE_TIMES | {"reconnect_timeout", "check_idle"}
 _CALLABLES = {"reconnect_failed", "configure", "credentials"}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "prewarm": (False, True, "wait"),
+    "return_at": ("request", "transaction"),
     "class": ("pool", "null"),
 }
 # A choice, or a callable. None is what psycopg_pool calls the default.

@@ -127,4 +127,4 @@ class Connector:
         for connection in list(self._alive):
             detach_from_server(connection)
             # Cursors that are collected here later must not try to close themselves.
-            session.end_borrow(session.session_of(connection))
+            session.end_cursors(session.session_of(connection))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from .session import Session, session_of
@@ -31,67 +32,103 @@ def note_statements(connection: psycopg.Connection[Any]) -> None:
     factories.server_cursor_factory = _noting(factories.server_cursor_factory, _NotingServerCursor)
 
 
-def note_server_cursor(cursor: psycopg.Cursor[Any]) -> None:
-    """Remember a server-side cursor: it stays in its session until it is closed."""
-    session = session_of(cursor.connection)
-    if cursor not in session.server_cursors:
-        session.server_cursors = [c for c in session.server_cursors if not c.closed]
+def adopt(cursor: Any) -> None:
+    """Make a server-side cursor that wasn't made by the connection's factories one of ours."""
+    if not isinstance(cursor, _NotingServerCursor):
+        factory: Any = type(cursor)
+        cursor.__class__ = _noting(factory, _NotingServerCursor)
+        cursor._session = session = session_of(cursor.connection)
+        session.open_cursors.add(id(cursor))
         session.server_cursors.append(cursor)
 
 
 @cache
 def _noting(factory: Any, mixin: Any) -> Any:
-    return type(factory.__name__, (mixin, factory), {"__module__": __name__})
+    body: dict[str, Any] = {"__module__": __name__}
+    if mixin is _NotingCursor:
+        body["__slots__"] = ("_session",)  # a dict for each cursor would cost more than all else
+    return type(factory.__name__, (mixin, factory), body)
 
 
-def _note(cursor: _NotingCursor, query: Query) -> Session:
-    session = session_of(cursor.connection)
-    if cursor.of_borrow != session.borrows:
-        raise psycopg.InterfaceError(
-            "the cursor's connection was returned to its pool, and may be somebody else's by "
-            "now: make a new cursor with connection.cursor()"
-        )
-    if isinstance(query, Composable):
-        query = query.as_string(cursor)
-    elif isinstance(query, bytes):
-        query = query.decode(errors="replace")
-    if isinstance(query, str) and changes_session(query):
-        session.changed = True
-        session.prepared = session.prepared or prepares(query)
-    return session
-
-
+# Each statement of each request comes through here: no call that isn't needed.
 class _NotingCursor(_Base):
-    def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(connection, *args, **kwargs)
-        self.of_borrow = session_of(connection).borrows
+    __slots__ = ()
+    _session: Session
 
-    def execute(self, query: Query, *args: Any, **kwargs: Any) -> Any:
-        session = _note(self, query)
+    def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
+        self._session = session = session_of(connection)
+        super().__init__(connection, *args, **kwargs)
+        session.open_cursors.add(id(self))
+
+    def _note(self, query: Query) -> None:
+        if id(self) not in self._session.open_cursors and not self.closed:
+            raise psycopg.InterfaceError(
+                "the cursor's connection was returned to its pool, and may be somebody else's by "
+                "now: make a new cursor with connection.cursor()"
+            )
+        if isinstance(query, Composable):
+            query = query.as_string(self)
+        elif isinstance(query, bytes):
+            query = query.decode(errors="replace")
+        if isinstance(query, str) and changes_session(query):
+            self._session.changed = True
+            self._session.prepared = self._session.prepared or prepares(query)
+
+    def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
+        if (
+            type(query) is not str
+            or id(self) not in self._session.open_cursors
+            or changes_session(query)
+        ):
+            self._note(query)
         try:
-            return super().execute(query, *args, **kwargs)
+            if kwargs:
+                return super().execute(query, params, **kwargs)
+            return super().execute(query, params)
         except ReadOnlySqlTransaction:
-            session.refused_to_write = True
+            self._session.refused_to_write = True
             raise
 
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
-        session = _note(self, query)
+        self._note(query)
         try:
             super().executemany(query, *args, **kwargs)
         except ReadOnlySqlTransaction:
-            session.refused_to_write = True
+            self._session.refused_to_write = True
             raise
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
-        _note(self, query)
+        self._note(query)
         return super().stream(query, *args, **kwargs)
 
     def copy(self, statement: Query, *args: Any, **kwargs: Any) -> Any:
-        _note(self, statement)
+        self._note(statement)
         return super().copy(statement, *args, **kwargs)
+
+    def close(self) -> None:
+        super().close()
+        if id(self) in (session := self._session).open_cursors:
+            session.cursor_is_gone(id(self))
+
+    # Many a cursor is never closed: it goes with the function that made it.
+    def __del__(self) -> None:
+        if id(self) in (session := self._session).open_cursors:
+            session.cursor_is_gone(id(self))
 
 
 class _NotingServerCursor(_NotingCursor):
+    __slots__ = ()
+    withhold: bool  # psycopg's
+
     def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(connection, *args, **kwargs)
-        note_server_cursor(self)
+        # It stays in its session until it is closed.
+        self._session.server_cursors.append(self)
+
+    def close(self) -> None:
+        if self.withhold and self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+            # psycopg can't close it on the server then, and it outlives the transaction.
+            self._session.changed = True
+        super().close()
+        if self in self._session.server_cursors:
+            self._session.server_cursors.remove(self)

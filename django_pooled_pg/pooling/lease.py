@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .backing import AnyBacking
     from .pool import Pool
     from .reclaim import Borrower
+    from .session import Session
 
 
 class Holder(Protocol):
@@ -45,18 +46,21 @@ _LIBRARIES = (
 HolderRef = Callable[[], Holder | None]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
 class Lease:
-    """The record of one borrow. `since` is a `time.monotonic()` reading."""
+    """The record of one borrow. `since` is a `time.monotonic()` reading, `waited` are seconds."""
 
     pool: Pool
     connection: psycopg.Connection[Any]
+    session: Session
     # The psycopg_pool it came from: after a close_pool() the pool has another one.
     backing: AnyBacking
     # Weak: a lease must not keep the wrapper of a dead thread alive.
     holder: HolderRef | None
     borrower: Borrower
     since: float
+    # Whether its session's state keeps it from going back early.
+    pinned: bool = False
     # Whether it was logged for being held too long.
     reported: bool = False
 

@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/libpq-async.html
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -24,22 +25,26 @@ _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POL
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
 
 _Connection = psycopg.Connection[Any]
+Poll = Callable[[float], list[tuple[int, int]]]
 
 
-def has_news(connection: _Connection) -> bool:
-    """Look whether an idle session's server has sent anything; waits for nothing.
+def poll_of(connection: _Connection) -> Poll:
+    """Return what polls the connection's socket for something to read.
 
-    A farewell, the end of the stream, or real news, such as a changed parameter.
+    Called with 0 (milliseconds to wait) it tells whether an idle session's server has sent
+    anything: a farewell, the end of the stream, or real news, such as a changed parameter.
     """
-    return _events_now(connection, _READABLE) != 0
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, _READABLE)
+    return poll.poll
 
 
-def is_alive(connection: _Connection) -> bool:
+def is_alive(connection: _Connection, poll: Poll) -> bool:
     """Look whether an idle session is still there; costs no round trip unless there are news.
 
-    Whoever calls this has the connection to itself.
+    Whoever calls this has the connection, and its `poll`, to itself.
     """
-    if not has_news(connection):
+    if not poll(0):
         return True
     try:
         connection.pgconn.consume_input()
@@ -51,16 +56,12 @@ def is_alive(connection: _Connection) -> bool:
 
 def seems_connected(connection: _Connection) -> bool:
     """Look whether the peer is there, from any thread, though another one may use it."""
-    return not _events_now(connection, _GONE) & _GONE
-
-
-def _events_now(connection: _Connection, wanted: int) -> int:
     poll = select.poll()
     try:
-        poll.register(connection.pgconn.socket, wanted)
+        poll.register(connection.pgconn.socket, _GONE)
     except psycopg.Error:
-        return select.POLLNVAL  # closed: it has no socket
-    return next((events for _, events in poll.poll(0)), 0)
+        return False  # closed: it has no socket
+    return not any(events & _GONE for _, events in poll.poll(0))
 
 
 def answers(connection: _Connection) -> bool:

@@ -27,7 +27,7 @@ from .exhaustion import explain
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .reclaim import borrower
-from .session import session_of
+from .session import Session, end_cursors, is_clean, session_of
 from .statistics import Counters, PoolStatistics
 from .vetting import Vetting
 
@@ -88,28 +88,28 @@ class Pool:
         (`psycopg.OperationalError`) at once when the pool can't connect and has no other
         connection to wait for.
         """
-        started = monotonic()
+        started = now = monotonic()
         try:
             while True:
-                backing, connection = self._wait_for_connection(started)
-                if not self._vetting.is_fit(connection):
+                backing = self._backing
+                connection = backing.borrow_idle() if backing is not None else None
+                if backing is None or connection is None:
+                    backing, connection = self._wait_for_connection(started)
+                    now = monotonic()
+                if not self._vetting.is_fit(connection, now):
                     self._drop_dead(backing, connection)
                     continue
-                lease = Lease(
-                    pool=self,
-                    connection=connection,
-                    backing=backing,
-                    holder=holder,
-                    borrower=borrower(),
-                    since=monotonic(),
-                )
+                session = session_of(connection)
+                lease = Lease(self, connection, session, backing, holder, borrower(), now)
+                counters = self._counters
                 with self._lock:
-                    self._leases.add(lease)
-                    # It is when drop_stray() took this borrower for gone before the line above.
-                    if not connection.closed:
-                        self._counters.borrowed(lease.since - started)
+                    # It is when drop_stray() took this borrower for gone.
+                    if not session.given_up:
+                        self._leases.add(lease)
+                        counters.borrows += 1
+                        if now is not started:
+                            counters.waited(now - started)
                         return lease
-                    self._leases.remove(lease)
         except (Error, psycopg.Error, ImproperlyConfigured):
             raise
         except BaseException:
@@ -121,7 +121,7 @@ class Pool:
             backing = self._opened()
             remaining = started + self.config.timeout - monotonic()
             try:
-                return backing, backing.getconn(timeout=remaining)
+                return backing, backing.borrow(remaining)
             except PoolClosed:
                 # Somebody called close_pool() meanwhile: go on with the pool that opens next.
                 continue
@@ -149,28 +149,64 @@ class Pool:
         What the borrower left behind is cleaned up in the background. A connection that can't
         be cleaned is closed and replaced.
         """
+        self._take_back(lease, False, reclaimed)
+
+    def give_back_early(self, lease: Lease) -> bool:
+        """Take a lent connection back while its borrower may yet go on with another one.
+
+        Returns `False` when that would show, because the session holds state: then the lease
+        is pinned.
+        """
+        if is_clean(lease.connection, lease.session):
+            self._take_back(lease, True, False)
+            return True
+        if not lease.pinned:
+            with self._lock:
+                lease.pinned = True
+                self._counters.pinned += 1
+        return False
+
+    def _take_back(self, lease: Lease, looks_clean: bool, reclaimed: bool) -> None:
+        now = monotonic()
+        held = now - lease.since
+        counters = self._counters
         with self._lock:
             if lease not in self._leases:
                 return
             self._leases.remove(lease)
-            self._counters.returned(monotonic() - lease.since)
-            self._counters.reclaimed += reclaimed
+            counters.returns += 1
+            counters.held_total += held
+            if held > counters.held_max:
+                counters.held_max = held
+            if reclaimed:
+                counters.reclaimed += 1
+        connection, session = lease.connection, lease.session
         try:
-            self._heed_refused_write(lease.connection)
-            self._cleaning.put_back(lease.backing, lease.connection)
+            session.watcher = None
+            if session.open_cursors:
+                end_cursors(session)
+            if session.refused_to_write:
+                self._heed_refused_write(connection, session)
+            if looks_clean and self._cleaning.only_where_needed:
+                needed = False
+            else:
+                needed = self._cleaning.is_needed(connection, session)
+            if needed:
+                self._cleaning.put_back(lease.backing, connection)
+            else:
+                session.idle_since = now
+                lease.backing.put_idle(connection, now)
         except BaseException:
             self._look_for_lost()
             raise
 
-    def _heed_refused_write(self, connection: Connection) -> None:
-        session = session_of(connection)
-        if session.refused_to_write:
-            session.refused_to_write = False
-            if self._vetting.suspect(session):
-                logger.warning(
-                    "Pool %r: the server refused to write; all connections are checked", self.name
-                )
-                connection.close()
+    def _heed_refused_write(self, connection: Connection, session: Session) -> None:
+        session.refused_to_write = False
+        if self._vetting.suspect(session):
+            logger.warning(
+                "Pool %r: the server refused to write; all connections are checked", self.name
+            )
+            connection.close()
 
     # For housekeeping
 
@@ -203,6 +239,7 @@ class Pool:
                 self._leases.remove(lease)
                 backing = lease.backing
             self._counters.reclaimed += 1
+            session_of(connection).given_up = True
             if backing is not None:
                 backing.drop(connection)
 

@@ -5,14 +5,16 @@ Must not know who uses the session.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from time import monotonic
-from typing import Any, cast
+from typing import Any, Protocol
 
 import psycopg
 from psycopg.pq import Escaping, TransactionStatus
 
-from .liveness import exchange
+from .liveness import Poll, exchange, poll_of
 
 _ATTRIBUTE = "_django_pooled_pg_session"
 
@@ -43,6 +45,14 @@ _DEALLOCATE = (
 )
 
 _Connection = psycopg.Connection[Any]
+_IDLE = int(TransactionStatus.IDLE)
+
+
+class Watcher(Protocol):
+    """Who wants to know that a session is not in use."""
+
+    def unused(self) -> None:
+        """Called when the last open cursor was closed, in whatever thread that was."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -53,47 +63,61 @@ class Session:
     isolation_level: psycopg.IsolationLevel | None
     read_only: bool | None
     deferrable: bool | None
-    parameters: tuple[bytes | None, ...]
+    parameters: list[bytes | None]
     idle_since: float = field(default_factory=monotonic)
     # Who was told of it since it was new or reset, in the words of whoever tells.
     announced_to: list[Any] | None = None
-    # The number of the borrow it is in: cursors of an earlier one are of no use any more.
-    borrows: int = 0
+    # The cursors, by id(), that its borrower has open; an earlier one's are of no use any more.
+    # A set, whose operations are atomic: a cursor may be closed or collected in any thread.
+    open_cursors: set[int] = field(default_factory=set)
+    # Who wants to know when the last of them is closed.
+    watcher: Callable[[], Watcher | None] | None = None
     # What its borrower did: set by the cursors.
     changed: bool = False
     prepared: bool = False
-    # Those open, and some that are closed already. Strong: one that was collected without being
-    # closed is still open on the server.
+    # Those open. Strong: one that was collected without being closed would be open on the server.
     server_cursors: list[psycopg.Cursor[Any]] = field(default_factory=list)
     refused_to_write: bool = False
     # Whether a worker is cleaning it, so that it is neither idle nor lent.
     in_cleaning: bool = False
+    # Whether it was given up, because nobody seemed to have it.
+    given_up: bool = False
     # Whether the server didn't want writes from the start: a standby, for example.
     read_only_from_start: bool = False
     # When it was made, or last asked whether it takes writes.
     vetted_at: float = field(default_factory=monotonic)
+    # Polls its socket; for whoever has the session to itself.
+    poll: Poll
+
+    def cursor_is_gone(self, cursor: int) -> None:
+        """Note that a cursor was closed, or collected without that."""
+        if cursor in self.open_cursors:  # else of an earlier borrow
+            self.open_cursors.discard(cursor)
+            watcher = self.watcher and not self.open_cursors and self.watcher()
+            if watcher:
+                watcher.unused()
 
 
 def remember(connection: _Connection) -> Session:
     """Note the state of a session that is new."""
-    # On the connection itself: found without a lookup, gone together with it.
     session = Session(
         isolation_level=connection.isolation_level,
         read_only=connection.read_only,
         deferrable=connection.deferrable,
         parameters=_parameters(connection),
+        poll=poll_of(connection),
         read_only_from_start=any(
             connection.pgconn.parameter_status(name) == b"on"
             for name in (b"in_hot_standby", b"default_transaction_read_only")
         ),
     )
+    # On the connection itself: found without a lookup, gone together with it.
     setattr(connection, _ATTRIBUTE, session)
     return session
 
 
-def session_of(connection: _Connection) -> Session:
-    """Return what is known of the connection's session."""
-    return cast(Session, getattr(connection, _ATTRIBUTE))
+session_of: Callable[[_Connection], Session] = attrgetter(_ATTRIBUTE)
+"""Return what is known of the connection's session."""
 
 
 def renew(connection: _Connection) -> None:
@@ -101,11 +125,12 @@ def renew(connection: _Connection) -> None:
     session = session_of(connection)
     session.parameters = _parameters(connection)
     session.changed = session.prepared = False
+    session.open_cursors.clear()
 
 
-def end_borrow(session: Session) -> None:
+def end_cursors(session: Session) -> None:
     """Make cursors that the borrower still has useless to it: the session is another's soon."""
-    session.borrows += 1
+    session.open_cursors.clear()
     for cursor in session.server_cursors:
         if not cursor.closed:
             # Not its own close(), which would ask the server now, or when the cursor is
@@ -117,10 +142,16 @@ def end_borrow(session: Session) -> None:
 
 def is_clean(connection: _Connection, session: Session) -> bool:
     """Tell, without asking the server, whether the next borrower may have the session as it is."""
+    pgconn = connection.pgconn
     return (
-        connection.pgconn.transaction_status == TransactionStatus.IDLE
-        and not session.changed
-        and _parameters(connection) == session.parameters
+        not session.changed
+        and pgconn.transaction_status == _IDLE
+        and list(map(pgconn.parameter_status, _REPORTED)) == session.parameters
+        # psycopg's own attributes, which are in force from the next transaction on
+        and connection.autocommit
+        and connection.isolation_level is session.isolation_level
+        and connection.read_only is session.read_only
+        and connection.deferrable is session.deferrable
     )
 
 
@@ -159,6 +190,5 @@ def reset(connection: _Connection) -> None:
     session.announced_to = None
 
 
-def _parameters(connection: _Connection) -> tuple[bytes | None, ...]:
-    status = connection.pgconn.parameter_status
-    return tuple([status(name) for name in _REPORTED])
+def _parameters(connection: _Connection) -> list[bytes | None]:
+    return list(map(connection.pgconn.parameter_status, _REPORTED))

@@ -31,6 +31,7 @@ class PoolStatistics:
     held_max: float
     exhausted: int
     reclaimed: int
+    pinned: int
     dead: int
     resets: int
     connects: int
@@ -41,7 +42,7 @@ class PoolStatistics:
 class Counters:
     """The running figures of one pool, by their names in `PoolStatistics`.
 
-    Each method's caller holds the pool's lock.
+    Whoever changes them holds the pool's lock.
     """
 
     borrows: int = 0
@@ -52,16 +53,10 @@ class Counters:
     held_max: float = 0.0
     exhausted: int = 0
     reclaimed: int = 0
+    pinned: int = 0
     dead: int = 0
 
-    def borrowed(self, waited: float) -> None:
-        self.borrows += 1
-        self.wait_total += waited
-        if waited > self.wait_max:
-            self.wait_max = waited
-
-    def returned(self, held: float) -> None:
-        self.returns += 1
-        self.held_total += held
-        if held > self.held_max:
-            self.held_max = held
+    def waited(self, seconds: float) -> None:
+        self.wait_total += seconds
+        if seconds > self.wait_max:
+            self.wait_max = seconds

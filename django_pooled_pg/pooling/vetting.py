@@ -11,10 +11,12 @@ from psycopg.pq import TransactionStatus
 
 from .backing import Connection
 from .config import PoolConfig
-from .liveness import answers, exchange, has_news, is_alive
+from .liveness import answers, exchange, is_alive
 from .session import Session, session_of
 
 logger = logging.getLogger(__name__)
+
+_IDLE = int(TransactionStatus.IDLE)
 
 # A standby's sessions refuse to write, and will: don't suspect it more often than this (seconds).
 _SUSPICION_PAUSE = 30.0
@@ -30,18 +32,18 @@ class Vetting:
         # without a lock: a borrower that misses it is the one just before it.
         self._suspected_at = -math.inf
 
-    def is_fit(self, connection: Connection) -> bool:
-        """Tell whether a connection that was idle may be lent."""
-        if connection.closed:
-            return False
+    def is_fit(self, connection: Connection, now: float) -> bool:
+        """Tell whether a connection that was idle may be lent; `now` is `time.monotonic()`."""
         session = session_of(connection)
+        if connection.pgconn.transaction_status != _IDLE:  # UNKNOWN: it is closed
+            return False
         if session.vetted_at < self._suspected_at:
             session.vetted_at = monotonic()
             return _takes_writes(connection)
         if self._check == "auto":
-            if self._was_idle_long(session):
+            if now - session.idle_since > self._check_idle:
                 return answers(connection)
-            return is_alive(connection)
+            return is_alive(connection, session.poll)
         if self._check == "query":
             return answers(connection)
         if callable(self._check):
@@ -57,10 +59,8 @@ class Vetting:
         """Tell, without waiting, whether a connection that is idle may be dead like others."""
         # Those that were idle for long would have to be asked, and a peer that vanished lets
         # each of them wait for its answer.
-        return has_news(connection) or self._was_idle_long(session_of(connection))
-
-    def _was_idle_long(self, session: Session) -> bool:
-        return monotonic() - session.idle_since > self._check_idle
+        session = session_of(connection)
+        return monotonic() - session.idle_since > self._check_idle or bool(session.poll(0))
 
     def suspect(self, session: Session) -> bool:
         """Suspect all connections, because this one's server refused to write.

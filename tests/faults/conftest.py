@@ -17,7 +17,7 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
 from django_pooled_pg.pooling.pool import Pool
 from testproject.embedded import Cluster
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, hold
 from tests.support.waiting import wait_until
 
 # Who may come in, and how; anybody else is turned away.
@@ -99,7 +99,7 @@ class Site:
     def idle(self, count: int) -> set[int]:
         """Bring the pool to `count` idle connections; return the pids of their sessions."""
         wrappers = [self.wrapper() for _ in range(count)]
-        pids = {backend_pid(wrapper) for wrapper in wrappers}
+        pids = {hold(wrapper) for wrapper in wrappers}
         for wrapper in wrappers:
             wrapper.close()
         wait_until(lambda: self.pool.statistics().idle == count)

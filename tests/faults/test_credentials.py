@@ -14,7 +14,7 @@ from django.db import OperationalError
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring.snapshot import process_snapshot
 from testproject.embedded import Cluster
-from tests.support.queries import backend_pid, fetch
+from tests.support.queries import backend_pid, fetch, hold
 
 SECRETS = ["s3cret-one", "s3cret-two"]
 
@@ -90,7 +90,7 @@ def test_a_lent_connection_is_drained_when_it_returns(
     rotating: Callable[..., DatabaseWrapper],
 ) -> None:
     wrapper = rotating(PASSWORD=SECRETS[0])
-    pid = backend_pid(wrapper)
+    pid = hold(wrapper)
     assert wrapper.pool is not None
     wrapper.pool.drain()
     assert backend_pid(wrapper) == pid

@@ -16,7 +16,7 @@ from django.db import OperationalError
 from django_pooled_pg.pooling.errors import PoolExhausted
 from testproject.embedded import Cluster
 from testproject.ports import free_port, is_free
-from tests.support.queries import backend_pid
+from tests.support.queries import hold
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -64,14 +64,14 @@ def held_by_another_thread(site: Site) -> Iterator[None]:
     """Meanwhile a thread has borrowed a connection, and does nothing with it."""
     borrowed, done = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def work() -> None:
         wrapper = site.wrapper()
-        backend_pid(wrapper)
+        hold(wrapper)
         borrowed.set()
         done.wait(60)
         wrapper.close()
 
-    thread = threading.Thread(target=hold, name="holder")
+    thread = threading.Thread(target=work, name="holder")
     thread.start()
     try:
         assert borrowed.wait(10)
@@ -215,7 +215,7 @@ def test_too_many_clients_and_one_comes_back(make_site: MakeSite, three_clients:
     site = make_site({"max_size": 4})
     with psycopg.connect(three_clients.dsn), held_by_another_thread(site):
         wrapper = site.wrapper()
-        pid = backend_pid(wrapper)
+        pid = hold(wrapper)
         returning = threading.Timer(0.5, wrapper.close)
         wrapper.inc_thread_sharing()
         returning.start()

@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 
 from django_pooled_pg.base import DatabaseWrapper
 from tests.support.processes import PRELUDE, environment, run_script
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, hold
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -33,7 +33,7 @@ def test_fifty_threads_that_end_without_closing(make_wrapper: MakeWrapper) -> No
     """All at once: those that wait get what is reclaimed from those that ended."""
     watcher = make_wrapper(pool=POOL, alias="fifty")
     threads = [
-        threading.Thread(target=lambda: backend_pid(make_wrapper(pool=POOL, alias="fifty")))
+        threading.Thread(target=lambda: hold(make_wrapper(pool=POOL, alias="fifty")))
         for _ in range(50)
     ]
     for thread in threads:
@@ -51,11 +51,7 @@ def test_an_executor_that_was_shut_down(make_wrapper: MakeWrapper) -> None:
     watcher = make_wrapper(pool=POOL, alias="executor")
     for _ in range(5):
         with ThreadPoolExecutor(2) as executor:
-            list(
-                executor.map(
-                    lambda _: backend_pid(make_wrapper(pool=POOL, alias="executor")), range(2)
-                )
-            )
+            list(executor.map(lambda _: hold(make_wrapper(pool=POOL, alias="executor")), range(2)))
     wait_until(lambda: statistics(watcher).in_use == 0)
     assert statistics(watcher).exhausted == 0
 
@@ -155,6 +151,7 @@ GREENLETS_WORK = """
 logging.disable()
 
 def sleep_in_the_database(close):
+    connection.ensure_connection()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(0.2)")
     if close:

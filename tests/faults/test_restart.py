@@ -14,7 +14,7 @@ from django.db import OperationalError
 
 from testproject.embedded import Cluster
 from tests.support.proxy import TLS, Proxy
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, hold
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def test_a_request_that_was_running_fails_alone(
 ) -> None:
     site.idle(N)
     wrapper = site.wrapper()
-    backend_pid(wrapper)
+    hold(wrapper)
     restart(server)
     wait_until(lambda: tls_proxy.connections == 0)
     with pytest.raises(OperationalError):
@@ -168,7 +168,7 @@ def test_a_message_is_no_farewell(make_site: MakeSite, superuser: psycopg.Connec
     wrapper = site.wrapper()
     with wrapper.cursor() as cursor:
         cursor.execute("LISTEN books")
-    pid, socket = backend_pid(wrapper), wrapper.connection.fileno()
+    pid, socket = hold(wrapper), wrapper.connection.fileno()
     wrapper.close()
     wait_until(lambda: site.pool.statistics().idle == 1)
     superuser.execute("NOTIFY books")

@@ -13,7 +13,7 @@ from django.db import InterfaceError
 from django.db.backends.signals import connection_created
 
 from django_pooled_pg.base import DatabaseWrapper
-from tests.support.queries import backend_pid, fetch
+from tests.support.queries import backend_pid, fetch, hold
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -134,6 +134,7 @@ def test_transactions(wrapper: DatabaseWrapper, leave: str) -> None:
 
 def test_what_psycopg_is_asked_directly_counts_too(wrapper: DatabaseWrapper) -> None:
     new = fetch(wrapper, "SHOW work_mem")
+    wrapper.ensure_connection()
     wrapper.connection.execute("SET work_mem = '5MB'")
     wrapper.close()
     assert fetch(wrapper, "SHOW work_mem") == new
@@ -268,10 +269,10 @@ def test_a_session_that_cannot_be_reset_is_discarded(
 def test_always_resets_each_time(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper(pool={"max_size": 1, "reset": "always"})
     for expected in range(3):
-        pid = backend_pid(wrapper)
+        pid = hold(wrapper)
         assert statistics(wrapper).resets == expected
         wrapper.close()
-        assert backend_pid(wrapper) == pid
+        assert hold(wrapper) == pid
 
 
 def test_never_only_rolls_back(make_wrapper: MakeWrapper) -> None:

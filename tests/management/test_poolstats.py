@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django_pooled_pg.base import DatabaseWrapper
 from tests.monitoring.members import DATABASES, member
 from tests.support.processes import run_script
-from tests.support.queries import fetch
+from tests.support.queries import fetch, hold
 
 
 def poolstats(*args: str) -> str:
@@ -62,7 +62,7 @@ def test_figures_move_with_the_work(
         (pool,) = [pool for pool in process["pools"] if pool["alias"] == wrapper.alias]
         return dict(pool)
 
-    fetch(wrapper, "SELECT 1")
+    hold(wrapper)
     before = figures()
     assert (before["in_use"], before["borrows"], before["returns"]) == (1, 1, 0)
     assert (before["size"], before["max_size"], before["connects"]) == (1, 3, 1)

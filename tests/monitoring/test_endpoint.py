@@ -25,7 +25,7 @@ from tests.monitoring.members import (
     sockets,
 )
 from tests.support.processes import run_script, start_script
-from tests.support.queries import fetch
+from tests.support.queries import fetch, hold
 from tests.support.waiting import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -234,7 +234,7 @@ def test_starts_with_a_pool(folder: Path, make_wrapper: Callable[..., DatabaseWr
     wrapper = make_wrapper()
     assert wrapper.pool is not None
     assert sockets(folder) == []  # no pool is open yet
-    assert fetch(wrapper, "SELECT 1") == 1
+    assert hold(wrapper)
     (path,) = sockets(folder)
     pools = {pool["alias"]: pool for pool in ask(path)["result"]["pools"]}
     assert pools[wrapper.alias]["in_use"] == 1

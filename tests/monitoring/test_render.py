@@ -219,6 +219,7 @@ def test_json_has_raw_figures_with_units() -> None:
                     "held_max_seconds": 2.5,
                     "exhausted": 3,
                     "reclaimed": 0,
+                    "pinned": 0,
                     "dead": 0,
                     "resets": 0,
                     "connects": 7,

@@ -41,6 +41,8 @@ def test_attributes_exist_with_their_types(theirs: ConnectionPool) -> None:
     assert theirs._min_size == 0
     assert theirs._opened is False
     assert theirs._closed is True
+    assert theirs._drained_at == 0.0
+    assert theirs._pool_full_event is None
     assert hasattr(theirs._lock, "acquire")
 
 
@@ -48,7 +50,8 @@ def test_methods_exist_with_their_signatures() -> None:
     assert parameters(ConnectionPool._start_initial_tasks) == ["self"]
     assert parameters(ConnectionPool._maybe_grow_pool) == ["self"]
     assert parameters(ConnectionPool._add_connection) == ["self", "attempt", "growing"]
-    assert parameters(ConnectionPool._getconn_unchecked) == ["self", "timeout"]
+    assert parameters(ConnectionPool._check_open_getconn) == ["self"]
+    assert parameters(ConnectionPool._add_to_pool) == ["self", "conn"]
     assert parameters(ConnectionPool._get_ready_connection) == ["self", "timeout"]
     assert parameters(module.ReturnConnection.__init__) == ["self", "pool", "conn", "from_getconn"]
     assert parameters(module.WaitingClient.wait) == ["self", "timeout"]
@@ -72,6 +75,16 @@ def test_a_waiting_client_can_be_failed() -> None:
     assert (client.conn, client.error) == (None, None)
     assert client.fail(ConnectFailed(OSError("no"))) is True
     assert isinstance(client.error, ConnectFailed)
+
+
+def test_a_connection_knows_when_to_go() -> None:
+    source = inspect.getsource(ConnectionPool._return_connection)
+    assert "conn._created_at <= self._drained_at or conn._expire_at <= monotonic()" in source
+    assert "self._add_to_pool(conn)" in source
+
+
+def test_a_claim_needs_nothing_of_the_one_it_extends() -> None:
+    assert set(module.WaitingClient.__slots__) == {"conn", "error", "_cond"}
 
 
 def test_ours_replace_what_they_mean_to_replace() -> None:

@@ -14,6 +14,7 @@ def lease(thread_id: int, held: float) -> Lease:
     return Lease(
         pool=nothing,
         connection=nothing,
+        session=nothing,
         backing=nothing,
         holder=None,
         borrower=Borrower(thread_id, "worker-7"),

@@ -25,22 +25,22 @@ def terminated(
 
 
 def test_a_quiet_session_is_alive(connection: psycopg.Connection[Any]) -> None:
-    assert not liveness.has_news(connection)
-    assert liveness.is_alive(connection)
+    poll = liveness.poll_of(connection)
+    assert not poll(0)
+    assert liveness.is_alive(connection, poll)
     assert liveness.seems_connected(connection)
     assert liveness.answers(connection)
 
 
 def test_a_terminated_session_is_dead(terminated: psycopg.Connection[Any]) -> None:
-    assert liveness.has_news(terminated)
-    assert not liveness.is_alive(terminated)
+    poll = liveness.poll_of(terminated)
+    assert poll(0)
+    assert not liveness.is_alive(terminated, poll)
     assert not liveness.answers(terminated)
 
 
 def test_a_closed_connection_is_dead(connection: psycopg.Connection[Any]) -> None:
     connection.close()
-    assert liveness.has_news(connection)
-    assert not liveness.is_alive(connection)
     assert not liveness.seems_connected(connection)
     assert not liveness.answers(connection)
 
@@ -50,9 +50,10 @@ def test_news_do_not_mean_death(
 ) -> None:
     connection.execute("LISTEN news")
     fetch(make_wrapper(), "SELECT pg_notify('news', 'hello')")
-    wait_until(lambda: liveness.has_news(connection))
-    assert liveness.is_alive(connection)
-    assert not liveness.has_news(connection)
+    poll = liveness.poll_of(connection)
+    wait_until(lambda: poll(0))
+    assert liveness.is_alive(connection, poll)
+    assert not poll(0)
 
 
 def test_exchange_runs_several_statements(connection: psycopg.Connection[Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.reclaim import borrower
-from tests.support.queries import backend_pid
+from tests.support.queries import hold
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -35,7 +35,7 @@ def test_a_thread_that_ends_without_closing_loses_no_slot(
     wrapper = make_wrapper(pool={"max_size": 2}, alias="threads")
 
     def query() -> None:
-        backend_pid(make_wrapper(pool={"max_size": 2}, alias="threads"))
+        hold(make_wrapper(pool={"max_size": 2}, alias="threads"))
 
     for _ in range(20):
         in_thread(query)
@@ -44,7 +44,7 @@ def test_a_thread_that_ends_without_closing_loses_no_slot(
     wait_until(lambda: pool.statistics().reclaimed == 20)
     assert pool.statistics().in_use == 0
     wait_until(lambda: pool.statistics().idle == pool.statistics().size)
-    assert backend_pid(wrapper)
+    assert hold(wrapper)
     logged = [r.getMessage() for r in caplog.records if "took back" in r.getMessage()]
     assert len(logged) == 20
     assert "forgetful" in logged[0]
@@ -78,8 +78,8 @@ def test_a_connection_shared_on_purpose_is_left_alone(make_wrapper: MakeWrapper)
     pids = []
 
     def query() -> None:
-        pids.append(backend_pid(wrapper))
-        backend_pid(canary)
+        pids.append(hold(wrapper))
+        hold(canary)
 
     canary._thread_ident = -1  # so that it belongs to the thread below
 
@@ -90,7 +90,7 @@ def test_a_connection_shared_on_purpose_is_left_alone(make_wrapper: MakeWrapper)
     in_thread(claim_and_query)
     assert canary.pool is not None
     wait_until(lambda: canary.pool.statistics().reclaimed == 1)  # type: ignore[union-attr]
-    assert backend_pid(wrapper) == pids[0]
+    assert hold(wrapper) == pids[0]
     assert wrapper.pool is not None
     assert wrapper.pool.statistics().reclaimed == 0
 
@@ -98,7 +98,7 @@ def test_a_connection_shared_on_purpose_is_left_alone(make_wrapper: MakeWrapper)
 def test_a_wrapper_that_is_collected_loses_no_slot(make_wrapper: MakeWrapper) -> None:
     keeper = make_wrapper(alias="collected")
     wrapper = DatabaseWrapper(keeper.settings_dict, "collected")
-    backend_pid(wrapper)
+    hold(wrapper)
     pool = keeper.pool
     assert pool is not None
     assert pool.statistics().in_use == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -43,28 +44,28 @@ def terminate(connection: psycopg.Connection[Any], make_wrapper: MakeWrapper) ->
 def test_a_dead_connection_is_not_fit(
     connection: psycopg.Connection[Any], make_wrapper: MakeWrapper, check: str
 ) -> None:
-    assert vetting(check=check).is_fit(connection)
+    assert vetting(check=check).is_fit(connection, monotonic())
     terminate(connection, make_wrapper)
-    assert not vetting(check=check).is_fit(connection)
+    assert not vetting(check=check).is_fit(connection, monotonic())
 
 
 def test_never_looks(connection: psycopg.Connection[Any], make_wrapper: MakeWrapper) -> None:
     terminate(connection, make_wrapper)
-    assert vetting(check="never").is_fit(connection)
+    assert vetting(check="never").is_fit(connection, monotonic())
 
 
 @pytest.mark.parametrize("check", ["auto", "query", "never"])
 def test_a_closed_connection_is_never_fit(connection: psycopg.Connection[Any], check: str) -> None:
     connection.close()
-    assert not vetting(check=check).is_fit(connection)
+    assert not vetting(check=check).is_fit(connection, monotonic())
 
 
 def test_auto_asks_only_what_was_idle_long(connection: psycopg.Connection[Any]) -> None:
     check = vetting(check_idle=30)
-    assert not round_trips(connection, lambda: check.is_fit(connection))
+    assert not round_trips(connection, lambda: check.is_fit(connection, monotonic()))
     session_of(connection).idle_since -= 31
-    assert round_trips(connection, lambda: check.is_fit(connection))
-    assert round_trips(connection, lambda: vetting(check="query").is_fit(connection))
+    assert round_trips(connection, lambda: check.is_fit(connection, monotonic()))
+    assert round_trips(connection, lambda: vetting(check="query").is_fit(connection, monotonic()))
 
 
 def test_a_callable_decides(connection: psycopg.Connection[Any]) -> None:
@@ -74,9 +75,9 @@ def test_a_callable_decides(connection: psycopg.Connection[Any]) -> None:
     def leave_open(connection: psycopg.Connection[Any]) -> None:
         connection.execute("BEGIN")
 
-    assert vetting(check=lambda connection: None).is_fit(connection)
-    assert not vetting(check=refuse).is_fit(connection)
-    assert not vetting(check=leave_open).is_fit(connection)
+    assert vetting(check=lambda connection: None).is_fit(connection, monotonic())
+    assert not vetting(check=refuse).is_fit(connection, monotonic())
+    assert not vetting(check=leave_open).is_fit(connection, monotonic())
 
 
 def test_unwanted_in_a_sweep(
@@ -94,11 +95,11 @@ def test_unwanted_in_a_sweep(
 def test_suspicion_asks_each_connection_once(connection: psycopg.Connection[Any]) -> None:
     check = vetting(check="never")
     assert check.suspect(session_of(connection))
-    assert round_trips(connection, lambda: check.is_fit(connection))
-    assert not round_trips(connection, lambda: check.is_fit(connection))
+    assert round_trips(connection, lambda: check.is_fit(connection, monotonic()))
+    assert not round_trips(connection, lambda: check.is_fit(connection, monotonic()))
     check.suspect(session_of(connection))
     connection.execute("SET default_transaction_read_only = on")
-    assert not check.is_fit(connection)
+    assert not check.is_fit(connection, monotonic())
 
 
 def test_a_session_that_never_took_writes_raises_suspicion_but_now_and_then(

@@ -19,6 +19,12 @@ def backend_pid(wrapper: BaseDatabaseWrapper) -> int:
     return int(fetch(wrapper, "SELECT pg_backend_pid()"))
 
 
+def hold(wrapper: BaseDatabaseWrapper) -> int:
+    """Borrow a connection to keep it, as a request does; return its process id."""
+    wrapper.ensure_connection()
+    return backend_pid(wrapper)
+
+
 def sessions(wrapper: BaseDatabaseWrapper, application_name: str) -> int:
     """Return how many sessions of that name the server has."""
     sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"

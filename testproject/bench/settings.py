@@ -1,0 +1,24 @@
+"""Owns the site's settings under load: the site's own, with a contestant's database.
+
+`BENCH_DATABASE` is JSON for `DATABASES["default"]`, `BENCH_APP` the engine's app, if it has one,
+`BENCH_TREE` a folder with another version of this project's package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import trees
+
+trees.import_package(os.environ["BENCH_TREE"])
+# It would start a server of its own.
+os.environ.setdefault("DATABASE_URL", "postgres://")
+
+from ..settings import *  # noqa: E402, F403
+from ..settings import INSTALLED_APPS  # noqa: E402
+
+DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
+INSTALLED_APPS = [
+    app for app in INSTALLED_APPS if app != "django_pooled_pg" or os.environ["BENCH_APP"] == app
+]

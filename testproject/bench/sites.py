@@ -1,0 +1,189 @@
+"""Owns the measure under HTTP: the site in gunicorn, its server reached in three ways."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from .. import traffic
+from ..ports import free_port
+from .children import ChildError, by_turns, environment
+from .contestants import (
+    DJANGO,
+    DJANGO_CHECKED,
+    OURS,
+    OURS_TRANSACTION,
+    PERSISTENT,
+    PERSISTENT_CHECKED,
+    RIVALS,
+    Contestant,
+    Settings,
+    database,
+)
+from .figures import Case, Figure, Outcome
+from .plan import CPU, NEEDED, RATE, Bench
+from .servers import SOCKET, TCP, TLS, NotHere, connections, observer
+
+HOST = "127.0.0.1"
+THREADS, SIZE = 16, 8
+START_TIMEOUT = 30.0  # seconds
+# Those whose threads are threads: gunicorn's are.
+SOME = (
+    PERSISTENT,
+    PERSISTENT_CHECKED,
+    DJANGO,
+    DJANGO_CHECKED,
+    OURS,
+    OURS_TRANSACTION,
+    *(rival for rival in RIVALS if not rival.gevent),
+)
+
+
+def gunicorn(bench: Bench) -> Iterator[Case]:
+    """a page of one query from gunicorn, under load"""
+    figures = (
+        RATE,
+        CPU,
+        Figure("p50_ms", "p50 ms", 2),
+        Figure("p99_ms", "p99 ms", 2),
+        Figure("errors", "errors", 0),
+        NEEDED,
+    )
+    for way in (SOCKET, TCP, TLS):
+        bench.say(f"gunicorn: {way}")
+        name = f"{way}; {THREADS} threads on {SIZE} connections"
+        case = Case("gunicorn", name, figures, DJANGO.key)
+        try:
+            address = bench.servers.address(way)
+        except NotHere as ex:
+            case.note = f"Not measured: {ex}"
+        else:
+            _measure(bench, case, address)
+        yield case
+
+
+def _measure(bench: Bench, case: Case, address: Settings) -> None:
+    with ExitStack() as stack:
+        sites = {}
+        for contestant in bench.contestants(SOME):
+            outcome = case.outcomes[contestant.key] = Outcome()
+            try:
+                sites[contestant.key] = stack.enter_context(_site(contestant, address))
+            except ChildError as ex:
+                outcome.error = str(ex)
+        observing = stack.enter_context(observer(address))
+
+        def warm_up(key: str) -> dict[str, float]:
+            sites[key].load(0.3 * bench.scale)
+            return {}
+
+        def turn(key: str) -> dict[str, float]:
+            site = sites[key]
+            before = site.cpu()
+            result = site.load(0.7 * bench.scale)
+            after = site.cpu()
+            if result.errors:
+                raise ChildError("; ".join(result.messages))
+            figures = {
+                "rate": result.rate,
+                "p50_ms": result.p50 * 1000,
+                "p99_ms": result.p99 * 1000,
+                "errors": result.errors,
+                "connections": connections(observing, site.application_name),
+            }
+            if before is not None and after is not None:
+                figures[CPU.key] = (after - before) / max(1, result.requests) * 1e6
+            return figures
+
+        # All threads and connections come up.
+        by_turns(case.outcomes, 1, warm_up)
+        by_turns(case.outcomes, max(1, bench.few() // 2), turn)
+
+
+class _Site:
+    """One contestant's site: a worker of gunicorn."""
+
+    def __init__(self, contestant: Contestant, address: Settings) -> None:
+        self.application_name = f"bench-{contestant.key}"[:63]
+        self._port = free_port()
+        settings = database(contestant, address, SIZE, self.application_name)
+        command = [sys.executable, "-P", "-m", "gunicorn", "testproject.wsgi:application"]
+        command += [f"--bind={HOST}:{self._port}", "--worker-class=gthread", "--workers=1"]
+        command += [f"--threads={THREADS}", "--log-level=critical", "--no-control-socket"]
+        env = {
+            "DJANGO_SETTINGS_MODULE": "testproject.bench.settings",
+            "BENCH_DATABASE": json.dumps(settings),
+            "BENCH_APP": contestant.app,
+            "BENCH_TREE": contestant.tree,
+        }
+        self.process = subprocess.Popen(
+            command,
+            env={**environment(), **env},
+            cwd="/",
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while (problem := self._problem()) and time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise ChildError(f"gunicorn ended with status {self.process.returncode}")
+            time.sleep(0.1)
+        if problem:
+            raise ChildError(f"the site is not up: {problem}")
+
+    def load(self, seconds: float) -> traffic.Result:
+        page = traffic.Target(path="/health")
+        return traffic.run(HOST, self._port, [page], duration=seconds, concurrency=THREADS)
+
+    def cpu(self) -> float | None:
+        """Return the seconds of CPU that the worker has used; `None` where it isn't told."""
+        tick = os.sysconf("SC_CLK_TCK")
+        try:
+            tasks = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+            seconds = 0.0
+            for pid in tasks.split():
+                # After the name, which may hold anything, in parentheses.
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                seconds += (int(fields[11]) + int(fields[12])) / tick
+        except OSError:
+            return None
+        return seconds
+
+    def _problem(self) -> str:
+        try:
+            with contextlib.closing(
+                http.client.HTTPConnection(HOST, self._port, timeout=5)
+            ) as connection:
+                connection.request("GET", "/health")
+                status = connection.getresponse().status
+        except (OSError, http.client.HTTPException) as ex:
+            return str(ex)
+        return "" if status == 200 else f"status {status}"
+
+
+@contextlib.contextmanager
+def _site(contestant: Contestant, address: Settings) -> Iterator[_Site]:
+    if missing := contestant.missing():
+        raise ChildError(missing)
+    site = _Site(contestant, address)
+    try:
+        site.wait_until_up()
+        yield site
+    finally:
+        site.process.terminate()
+        try:
+            site.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(site.process.pid, 9)
+            site.process.wait()
