@@ -643,6 +643,24 @@ def test_a_cursor_in_a_cycle_returns_it_when_it_is_collected(wrapper: DatabaseWr
     assert backend_pid(wrapper)
 
 
+def test_a_cursor_collected_in_the_midst_of_a_borrow_blocks_nothing(
+    wrapper: DatabaseWrapper,
+) -> None:
+    """The garbage collector may run while its thread holds the locks of the same pool."""
+    cycle: list[Any] = [wrapper.cursor()]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        assert wrapper.pool is not None
+        assert wrapper.pool._backing is not None
+        with wrapper.pool._lock, wrapper.pool._backing._lock:
+            gc.collect()
+        assert held(wrapper) == 0
+    finally:
+        gc.enable()
+
+
 def test_a_cursor_that_another_thread_closes_does_not_return_it(wrapper: DatabaseWrapper) -> None:
     cursor = wrapper.cursor()
     cursor.execute("SELECT 1")

@@ -8,6 +8,8 @@ moves. What each is for:
 - `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
 - `_waiting`, `_get_ready_connection`, `_check_open_getconn`, `WaitingClient`, `ReturnConnection`:
   tell those who wait the server's own error; forget those who gave up.
+- `_lock`: has to be reentrant. While its thread holds it, the garbage collector may find a
+  forgotten cursor, whose connection then comes back.
 - `_pool`: count and sweep idle connections, lend and take back without a detour; also the
   attribute of a connection that is lent.
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`, `_add_to_pool`:
@@ -182,6 +184,9 @@ class _Seams(ConnectionPool[Connection]):
                 if connection is None:
                     self._waiting.append(claim)
                     self._maybe_grow_pool()
+                    if self._pool:  # it came back in this thread, between the lines above
+                        self._waiting.remove(claim)
+                        connection = self._pool.popleft()
             if connection is None:
                 connection = claim.wait(timeout)
         except BaseException:

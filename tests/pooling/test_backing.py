@@ -43,7 +43,7 @@ def test_attributes_exist_with_their_types(theirs: ConnectionPool) -> None:
     assert theirs._closed is True
     assert theirs._drained_at == 0.0
     assert theirs._pool_full_event is None
-    assert hasattr(theirs._lock, "acquire")
+    assert type(theirs._lock) is type(threading.RLock())
 
 
 def test_methods_exist_with_their_signatures() -> None:
