@@ -107,13 +107,11 @@ class _NotingCursor(_Base):
 
     def close(self) -> None:
         super().close()
-        if id(self) in (session := self._session).open_cursors:
-            session.cursor_is_gone(id(self))
+        self._session.cursor_is_gone(id(self))
 
     # Many a cursor is never closed: it goes with the function that made it.
     def __del__(self) -> None:
-        if id(self) in (session := self._session).open_cursors:
-            session.cursor_is_gone(id(self))
+        self._session.cursor_is_gone(id(self))
 
 
 class _NotingServerCursor(_NotingCursor):

@@ -48,7 +48,7 @@ HolderRef = Callable[[], Holder | None]
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """The record of one borrow. `since` is a `time.monotonic()` reading, `waited` are seconds."""
+    """The record of one borrow. `since` is a `time.monotonic()` reading."""
 
     pool: Pool
     connection: psycopg.Connection[Any]

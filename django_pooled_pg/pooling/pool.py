@@ -101,14 +101,13 @@ class Pool:
                     continue
                 session = session_of(connection)
                 lease = Lease(self, connection, session, backing, holder, borrower(), now)
-                counters = self._counters
                 with self._lock:
                     # It is when drop_stray() took this borrower for gone.
                     if not session.given_up:
                         self._leases.add(lease)
-                        counters.borrows += 1
+                        self._counters.borrows += 1
                         if now is not started:
-                            counters.waited(now - started)
+                            self._counters.waited(now - started)
                         return lease
         except (Error, psycopg.Error, ImproperlyConfigured):
             raise
@@ -143,30 +142,14 @@ class Pool:
             self._counters.dead += 1 + len(dead)
         logger.info("Pool %r: dropped %d dead connections", self.name, 1 + len(dead))
 
-    def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
+    def give_back(
+        self, lease: Lease, *, looks_clean: bool = False, reclaimed: bool = False
+    ) -> None:
         """Take a lent connection back. Does nothing when it came back already.
 
         What the borrower left behind is cleaned up in the background. A connection that can't
-        be cleaned is closed and replaced.
+        be cleaned is closed and replaced. `looks_clean`: `is_clean` has just said so.
         """
-        self._take_back(lease, False, reclaimed)
-
-    def give_back_early(self, lease: Lease) -> bool:
-        """Take a lent connection back while its borrower may yet go on with another one.
-
-        Returns `False` when that would show, because the session holds state: then the lease
-        is pinned.
-        """
-        if is_clean(lease.connection, lease.session):
-            self._take_back(lease, True, False)
-            return True
-        if not lease.pinned:
-            with self._lock:
-                lease.pinned = True
-                self._counters.pinned += 1
-        return False
-
-    def _take_back(self, lease: Lease, looks_clean: bool, reclaimed: bool) -> None:
         now = monotonic()
         held = now - lease.since
         counters = self._counters
@@ -187,18 +170,30 @@ class Pool:
                 end_cursors(session)
             if session.refused_to_write:
                 self._heed_refused_write(connection, session)
-            if looks_clean and self._cleaning.only_where_needed:
-                needed = False
-            else:
-                needed = self._cleaning.is_needed(connection, session)
-            if needed:
-                self._cleaning.put_back(lease.backing, connection)
-            else:
+            clean = looks_clean and self._cleaning.only_where_needed
+            if clean or not self._cleaning.is_needed(connection, session):
                 session.idle_since = now
                 lease.backing.put_idle(connection, now)
+            else:
+                self._cleaning.put_back(lease.backing, connection)
         except BaseException:
             self._look_for_lost()
             raise
+
+    def give_back_early(self, lease: Lease) -> bool:
+        """Take a lent connection back while its borrower may yet go on with another one.
+
+        Returns `False` when that would show, because the session holds state: then the lease
+        is pinned.
+        """
+        if is_clean(lease.connection, lease.session):
+            self.give_back(lease, looks_clean=True)
+            return True
+        if not lease.pinned:
+            with self._lock:
+                lease.pinned = True
+                self._counters.pinned += 1
+        return False
 
     def _heed_refused_write(self, connection: Connection, session: Session) -> None:
         session.refused_to_write = False

@@ -45,7 +45,7 @@ _DEALLOCATE = (
 )
 
 _Connection = psycopg.Connection[Any]
-_IDLE = int(TransactionStatus.IDLE)
+IDLE = int(TransactionStatus.IDLE)
 
 
 class Watcher(Protocol):
@@ -93,8 +93,9 @@ class Session:
         """Note that a cursor was closed, or collected without that."""
         if cursor in self.open_cursors:  # else of an earlier borrow
             self.open_cursors.discard(cursor)
-            watcher = self.watcher and not self.open_cursors and self.watcher()
-            if watcher:
+            if self.open_cursors or self.watcher is None:
+                return
+            if (watcher := self.watcher()) is not None:
                 watcher.unused()
 
 
@@ -142,11 +143,10 @@ def end_cursors(session: Session) -> None:
 
 def is_clean(connection: _Connection, session: Session) -> bool:
     """Tell, without asking the server, whether the next borrower may have the session as it is."""
-    pgconn = connection.pgconn
     return (
         not session.changed
-        and pgconn.transaction_status == _IDLE
-        and list(map(pgconn.parameter_status, _REPORTED)) == session.parameters
+        and connection.pgconn.transaction_status == IDLE
+        and _parameters(connection) == session.parameters
         # psycopg's own attributes, which are in force from the next transaction on
         and connection.autocommit
         and connection.isolation_level is session.isolation_level

@@ -7,16 +7,13 @@ import math
 from time import monotonic
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from .backing import Connection
 from .config import PoolConfig
 from .liveness import answers, exchange, is_alive
-from .session import Session, session_of
+from .session import IDLE, Session, session_of
 
 logger = logging.getLogger(__name__)
-
-_IDLE = int(TransactionStatus.IDLE)
 
 # A standby's sessions refuse to write, and will: don't suspect it more often than this (seconds).
 _SUSPICION_PAUSE = 30.0
@@ -35,7 +32,7 @@ class Vetting:
     def is_fit(self, connection: Connection, now: float) -> bool:
         """Tell whether a connection that was idle may be lent; `now` is `time.monotonic()`."""
         session = session_of(connection)
-        if connection.pgconn.transaction_status != _IDLE:  # UNKNOWN: it is closed
+        if connection.pgconn.transaction_status != IDLE:  # UNKNOWN: it is closed
             return False
         if session.vetted_at < self._suspected_at:
             session.vetted_at = monotonic()
@@ -52,7 +49,7 @@ class Vetting:
             except Exception as ex:  # that is how a check says no
                 logger.info("The pool's 'check' refused a connection: %s", ex)
                 return False
-            return connection.pgconn.transaction_status == TransactionStatus.IDLE
+            return connection.pgconn.transaction_status == IDLE
         return True
 
     def is_unwanted(self, connection: Connection) -> bool:

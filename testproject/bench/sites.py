@@ -16,18 +16,7 @@ from pathlib import Path
 from .. import traffic
 from ..ports import free_port
 from .children import ChildError, by_turns, environment
-from .contestants import (
-    DJANGO,
-    DJANGO_CHECKED,
-    OURS,
-    OURS_TRANSACTION,
-    PERSISTENT,
-    PERSISTENT_CHECKED,
-    RIVALS,
-    Contestant,
-    Settings,
-    database,
-)
+from .contestants import CONNECT, DJANGO, EVERYBODY, Contestant, Settings, database
 from .figures import Case, Figure, Outcome
 from .plan import CPU, NEEDED, RATE, Bench
 from .servers import SOCKET, TCP, TLS, NotHere, connections, observer
@@ -35,16 +24,8 @@ from .servers import SOCKET, TCP, TLS, NotHere, connections, observer
 HOST = "127.0.0.1"
 THREADS, SIZE = 16, 8
 START_TIMEOUT = 30.0  # seconds
-# Those whose threads are threads: gunicorn's are.
-SOME = (
-    PERSISTENT,
-    PERSISTENT_CHECKED,
-    DJANGO,
-    DJANGO_CHECKED,
-    OURS,
-    OURS_TRANSACTION,
-    *(rival for rival in RIVALS if not rival.gevent),
-)
+# Those that keep connections, and whose threads are threads: gunicorn's are.
+SOME = tuple(c for c in EVERYBODY if c.kind == "django" and c is not CONNECT and not c.gevent)
 
 
 def gunicorn(bench: Bench) -> Iterator[Case]:
