@@ -6,6 +6,7 @@ With `opening.py` the only module that relies on names of Django's that aren't d
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from functools import partial
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import psycopg
-from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
@@ -32,11 +34,19 @@ from .request_scope import this_thread
 from .validation import PoolValidation
 
 if TYPE_CHECKING:
-    from django.db.backends.postgresql.base import DatabaseWrapper as _Base
+    _Base = DatabaseWrapper
 else:
     _Base = object
 
 registry.on_open(endpoint.ensure_running)
+
+# Without async_unsafe().
+_create_cursor = inspect.unwrap(DatabaseWrapper.create_cursor)
+
+
+def _is_djangos(function: Any) -> bool:
+    """Tell whether nobody has put something in its place, as pytest-django does."""
+    return bool(function.__module__ == BaseDatabaseWrapper.__module__)
 
 
 class PooledDatabaseMixin(_Base):
@@ -47,6 +57,15 @@ class PooledDatabaseMixin(_Base):
 
     validation_class = PoolValidation
     client_class = PooledDatabaseClient
+
+    # Whether no other mixin has a say in it.
+    _engine_creates_cursors: bool
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        after = cls.__mro__[cls.__mro__.index(PooledDatabaseMixin) + 1 :]
+        first = next((each for each in after if "create_cursor" in vars(each)), None)
+        cls._engine_creates_cursors = first is DatabaseWrapper
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,9 +119,20 @@ class PooledDatabaseMixin(_Base):
                 "transaction belongs to the parent process; leave the block before you use the "
                 "database here, or fork outside of it."
             )
-        super().ensure_connection()
         if not self._using:
+            super().ensure_connection()
             self._asked_for = True
+        elif not _is_djangos(BaseDatabaseWrapper.ensure_connection):
+            super().ensure_connection()
+        elif self.connection is None:
+            # As Django's, with a few calls less.
+            if self.in_atomic_block and self.closed_in_transaction:
+                super().ensure_connection()  # which knows what to say
+            try:
+                self.connect()
+            except psycopg.Error:
+                with self.wrap_database_errors:
+                    raise
 
     def connect(self) -> None:
         """Borrow a connection. In place of Django's, which prepares one for each request."""
@@ -175,6 +205,9 @@ class PooledDatabaseMixin(_Base):
             self._using -= 1
 
     def create_cursor(self, name: str | None = None) -> Any:
+        if name is None and self._using and self._engine_creates_cursors:
+            # cursor() has looked already whether this is an async context.
+            return _create_cursor(self)
         cursor = super().create_cursor(name)
         if name is not None and self._lease is not None:
             adopt(cursor)  # Django makes it itself

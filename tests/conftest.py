@@ -42,7 +42,7 @@ def nothing_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None
         try:
             wait_until(lambda: not left(), within=20)
         except AssertionError:
-            pools = [(pool, pool.leases(), pool.strays()) for pool in registry.pools()]
+            pools = [(pool, pool.leases(), pool.strays.find()) for pool in registry.pools()]
             pytest.fail(f"sessions are left: {left()}; pools: {pools}")
 
 

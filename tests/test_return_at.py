@@ -653,8 +653,8 @@ def test_a_cursor_collected_in_the_midst_of_a_borrow_blocks_nothing(
     try:
         del cycle
         assert wrapper.pool is not None
-        assert wrapper.pool._backing is not None
-        with wrapper.pool._lock, wrapper.pool._backing._lock:
+        assert wrapper.pool._ledger.backing is not None
+        with wrapper.pool._ledger.lock, wrapper.pool._ledger.backing._lock:
             gc.collect()
         assert held(wrapper) == 0
     finally:

@@ -8,12 +8,12 @@ moves. What each is for:
 - `_add_connection`, `AttemptWithBackoff`: a backoff that stays short.
 - `_waiting`, `_get_ready_connection`, `_check_open_getconn`, `WaitingClient`, `ReturnConnection`:
   tell those who wait the server's own error; forget those who gave up.
-- `_lock`: has to be reentrant. While its thread holds it, the garbage collector may find a
-  forgotten cursor, whose connection then comes back.
+- `_lock`: replaced by the pool's own. Reentrant: while its thread holds it, the garbage collector
+  may find a forgotten cursor, whose connection then comes back.
 - `_pool`: count and sweep idle connections, lend and take back without a detour; also the
   attribute of a connection that is lent.
-- `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`, `_add_to_pool`:
-  take back what needs no more thought.
+- `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: take back what
+  needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
 - `_closed`: disarm a pool inherited over a fork.
 """
@@ -148,7 +148,7 @@ class _Seams(ConnectionPool[Connection]):
             if self._waiting:
                 self._maybe_grow_pool()
 
-    def take_idle(self, unwanted: Callable[[Connection], bool]) -> list[Connection]:
+    def remove_idle(self, unwanted: Callable[[Connection], bool]) -> list[Connection]:
         """Remove and return the idle connections that are unwanted; they count no more.
 
         `unwanted` is called with the lock held: it must not wait.
@@ -224,30 +224,40 @@ class _Seams(ConnectionPool[Connection]):
 class Backing(_Seams):
     """A `ConnectionPool` that connects when somebody asks for a connection."""
 
-    def borrow_idle(self) -> Connection | None:
-        """Return the idle connection that was used last, if there is one; nobody waits then."""
-        with self._lock:
-            idle = self._pool
-            if not idle:
-                return None
-            # Its session is the warmest; the others grow old enough to be closed.
-            connection = idle.pop()
-            if len(idle) < self._nconns_min:
-                self._nconns_min = len(idle)
+    def take_idle(self) -> Connection | None:
+        """Return the idle connection that was used last, if there is one; nobody waits then.
+
+        Called with the lock held.
+        """
+        idle = self._pool
+        if not idle:
+            return None
+        # Its session is the warmest; the others grow old enough to be closed.
+        connection = idle.pop()
+        if len(idle) < self._nconns_min:
+            self._nconns_min = len(idle)
         connection._pool = self
         return connection
 
-    def put_idle(self, connection: Connection, now: float) -> None:
-        """Take back a connection that is open and clean; `now` is `time.monotonic()`."""
-        if connection._expire_at <= now or connection._created_at <= self._drained_at:
-            self.putconn(connection)
-            return
+    def put_idle(self, connection: Connection, now: float) -> bool:
+        """Take back a connection that is open and clean; `now` is `time.monotonic()`.
+
+        Called with the lock held. Returns `False`, and does nothing, where it has to go.
+        """
+        if (
+            self._closed
+            or self._pool_full_event
+            or connection._expire_at <= now
+            or connection._created_at <= self._drained_at
+        ):
+            return False
         connection._pool = None
-        with self._lock:
-            if not (self._waiting or self._closed or self._pool_full_event):
-                self._pool.append(connection)
-                return
-        self._add_to_pool(connection)
+        waiting = self._waiting
+        while waiting:
+            if waiting.popleft().set(connection):
+                return True
+        self._pool.append(connection)
+        return True
 
     def _start_initial_tasks(self) -> None:
         # Nothing is connected yet: the first borrower (or `fill`) starts the growth, which
@@ -268,11 +278,11 @@ class Backing(_Seams):
 class NullBacking(_Seams, NullConnectionPool[Connection]):
     """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
 
-    def borrow_idle(self) -> None:
+    def take_idle(self) -> None:
         """There are none."""
 
-    def put_idle(self, connection: Connection, now: float) -> None:
-        self.putconn(connection)
+    def put_idle(self, connection: Connection, now: float) -> bool:
+        return False
 
     def fill(self) -> None:
         """Nothing to fill."""
@@ -281,9 +291,11 @@ class NullBacking(_Seams, NullConnectionPool[Connection]):
 AnyBacking: TypeAlias = Backing | NullBacking
 
 
-def make_backing(name: str, config: PoolConfig, connector: Any) -> AnyBacking:
+def make_backing(
+    name: str, config: PoolConfig, connector: Any, lock: threading.RLock
+) -> AnyBacking:
     """Make a pool that isn't open yet; `connector` is what it calls `connect` of."""
-    return (NullBacking if config.pool_class == "null" else Backing)(
+    backing = (NullBacking if config.pool_class == "null" else Backing)(
         connection_class=connector,
         min_size=config.min_size,
         max_size=config.max_size,
@@ -297,6 +309,8 @@ def make_backing(name: str, config: PoolConfig, connector: Any) -> AnyBacking:
         reconnect_failed=config.reconnect_failed,
         num_workers=config.num_workers,
     )
+    backing._lock = lock
+    return backing
 
 
 class ConnectFailed(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
@@ -21,6 +22,7 @@ from .config import ConnectionCallback
 from .cursors import note_statements
 from .fork import detach_from_server
 from .liveness import seems_connected
+from .statistics import Durations
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,12 @@ class Connector:
         self._alive: WeakSet[Connection] = WeakSet()
         self.attempts = 0
         self.failures = 0
+        self.durations = Durations()
         self.last_error: Exception | None = None
 
     def connect(self, conninfo: str = "", **kwargs: Any) -> Connection:
         """Make a connection; `kwargs` are psycopg_pool's (`connect_timeout`)."""
+        started = monotonic()
         with self._lock:
             self.attempts += 1
         try:
@@ -84,6 +88,7 @@ class Connector:
             raise error from ex
         with self._lock:
             self._alive.add(connection)
+            self.durations.add(monotonic() - started)
             self.last_error = None
         return connection
 

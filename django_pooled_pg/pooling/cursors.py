@@ -7,6 +7,7 @@ connection itself.
 from __future__ import annotations
 
 from functools import cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,7 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from .session import Session, session_of
-from .statements import changes_session, prepares
+from .statements import CHANGES, UNKNOWN, command_of, effect_of, prepares
 
 if TYPE_CHECKING:
     _Base = psycopg.Cursor[Any]
@@ -61,7 +62,8 @@ class _NotingCursor(_Base):
         session.open_cursors.add(id(self))
 
     def _note(self, query: Query) -> None:
-        if id(self) not in self._session.open_cursors and not self.closed:
+        session = self._session
+        if id(self) not in session.open_cursors and not self.closed:
             raise psycopg.InterfaceError(
                 "the cursor's connection was returned to its pool, and may be somebody else's by "
                 "now: make a new cursor with connection.cursor()"
@@ -70,32 +72,40 @@ class _NotingCursor(_Base):
             query = query.as_string(self)
         elif isinstance(query, bytes):
             query = query.decode(errors="replace")
-        if isinstance(query, str) and changes_session(query):
-            self._session.changed = True
-            self._session.prepared = self._session.prepared or prepares(query)
+        if isinstance(query, str):
+            effect = effect_of(query)
+            session.effect = max(session.effect, effect)
+            if effect == CHANGES:
+                session.prepared = session.prepared or prepares(query)
+                session.reason = session.reason or command_of(query)
+        else:
+            session.effect = max(session.effect, UNKNOWN)
 
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
-        if (
-            type(query) is not str
-            or id(self) not in self._session.open_cursors
-            or changes_session(query)
-        ):
+        session = self._session
+        if type(query) is not str or id(self) not in session.open_cursors or effect_of(query):
             self._note(query)
+        started = monotonic()
         try:
             if kwargs:
                 return super().execute(query, params, **kwargs)
             return super().execute(query, params)
         except ReadOnlySqlTransaction:
-            self._session.refused_to_write = True
+            session.refused_to_write = True
             raise
+        finally:
+            session.worked += monotonic() - started
 
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
         self._note(query)
+        started = monotonic()
         try:
             super().executemany(query, *args, **kwargs)
         except ReadOnlySqlTransaction:
             self._session.refused_to_write = True
             raise
+        finally:
+            self._session.worked += monotonic() - started
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
@@ -111,7 +121,9 @@ class _NotingCursor(_Base):
 
     # Many a cursor is never closed: it goes with the function that made it.
     def __del__(self) -> None:
-        self._session.cursor_is_gone(id(self))
+        session = self._session
+        if id(self) in session.open_cursors:
+            session.cursor_is_gone(id(self))
 
 
 class _NotingServerCursor(_NotingCursor):
@@ -126,7 +138,7 @@ class _NotingServerCursor(_NotingCursor):
     def close(self) -> None:
         if self.withhold and self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
             # psycopg can't close it on the server then, and it outlives the transaction.
-            self._session.changed = True
+            self._session.effect = CHANGES
         super().close()
         if self in self._session.server_cursors:
             self._session.server_cursors.remove(self)

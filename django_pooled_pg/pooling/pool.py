@@ -9,7 +9,6 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from time import monotonic
 
 import psycopg
@@ -24,11 +23,15 @@ from .config import PoolConfig
 from .connector import Connector, SessionMaker
 from .errors import PoolExhausted
 from .exhaustion import explain
+from .gate import Gate
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
-from .reclaim import borrower
-from .session import Session, end_cursors, is_clean, session_of
-from .statistics import Counters, PoolStatistics
+from .ledger import Ledger
+from .reclaim import Borrower, borrower
+from .session import end_cursors, is_clean, session_of
+from .statements import NOTHING
+from .statistics import PoolStatistics
+from .strays import Strays
 from .vetting import Vetting
 
 logger = logging.getLogger(__name__)
@@ -60,16 +63,13 @@ class Pool:
         self._start_empty()
 
     def _start_empty(self) -> None:
-        # Guards everything below. Reentrant: a signal handler or a destructor may come back
-        # here while its thread holds the lock. Never connect or close while holding it.
-        self._lock = threading.RLock()
-        self._backing: AnyBacking | None = None
-        self._leases: set[Lease] = set()
-        self._counters = Counters()
+        self._ledger = Ledger()
+        self._gate = Gate()
         self._connector = Connector(
             self.name, self._make, self.config.configure, self._fail_waiting
         )
         self._cleaning = Cleaning(self.name, self.config, self._connector.configure_again)
+        self.strays = Strays(self.name, self._ledger, self._connector)
         self.housekeeping = Housekeeping(self)
 
     def __repr__(self) -> str:
@@ -89,38 +89,52 @@ class Pool:
         connection to wait for.
         """
         started = now = monotonic()
+        who = borrower()
+        ledger = self._ledger
         try:
             while True:
-                backing = self._backing
-                connection = backing.borrow_idle() if backing is not None else None
-                if backing is None or connection is None:
-                    backing, connection = self._wait_for_connection(started)
-                    now = monotonic()
-                if not self._vetting.is_fit(connection, now):
-                    self._drop_dead(backing, connection)
-                    continue
-                session = session_of(connection)
-                lease = Lease(self, connection, session, backing, holder, borrower(), now)
-                with self._lock:
-                    # It is when drop_stray() took this borrower for gone.
-                    if not session.given_up:
-                        self._leases.add(lease)
-                        self._counters.borrows += 1
-                        if now is not started:
-                            self._counters.waited(now - started)
-                        return lease
+                connection = None
+                # The same steps as in _lend(): a call less for each request.
+                with ledger.lock:
+                    backing = ledger.backing
+                    if backing is not None and (connection := backing.take_idle()) is not None:
+                        session = session_of(connection)
+                        lease = Lease(self, connection, session, backing, holder, who, now)
+                        ledger.leases.add(lease)
+                if connection is None:
+                    lease = self._lend_awaited(started, holder, who)
+                    connection, session, now = lease.connection, lease.session, lease.since
+                if self._vetting.is_fit(connection, session, now):
+                    return lease
+                self._drop_dead(lease)
         except (Error, psycopg.Error, ImproperlyConfigured):
             raise
         except BaseException:
             self._look_for_lost()
             raise
 
-    def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
+    def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
+        ledger = self._ledger
         while True:
+            backing, connection = self._wait_for_connection(started)
+            now = monotonic()
+            session = session_of(connection)
+            lease = Lease(self, connection, session, backing, holder, who, now)
+            with ledger.lock:
+                # It is when this borrower was taken for gone.
+                if not session.given_up:
+                    ledger.leases.add(lease)
+                    ledger.counters.waits.add(now - started)
+                    return lease
+
+    def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
+        deadline = started + self.config.timeout
+        while True:
+            if not self._gate.pass_through(deadline - monotonic()):
+                raise self._exhausted(PoolTimeout("the pool is paused"), waiting=self._gate.waiting)
             backing = self._opened()
-            remaining = started + self.config.timeout - monotonic()
             try:
-                return backing, backing.borrow(remaining)
+                return backing, backing.borrow(deadline - monotonic())
             except PoolClosed:
                 # Somebody called close_pool() meanwhile: go on with the pool that opens next.
                 continue
@@ -128,57 +142,36 @@ class Pool:
                 # A copy: several borrowers may raise it at once, each with its own traceback.
                 raise copy.copy(failed.error) from failed.error
             except (PoolTimeout, TooManyRequests) as ex:
-                raise self._exhausted(ex, backing) from ex
+                raise self._exhausted(ex, waiting=backing.waiting) from ex
 
-    def _drop_dead(self, backing: AnyBacking, connection: Connection) -> None:
+    def _drop_dead(self, lease: Lease) -> None:
         # Whatever ended this session probably ended others: look at all idle ones now, rather
         # than let one borrower after the other find them.
-        backing.drop(connection)
-        dead = backing.take_idle(unwanted=self._vetting.is_unwanted)
+        ledger, backing = self._ledger, lease.backing
+        with ledger.lock:
+            ledger.leases.discard(lease)
+        backing.drop(lease.connection)
+        dead = backing.remove_idle(unwanted=self._vetting.is_unwanted)
         for other in dead:
             other.close()
         backing.fill()
-        with self._lock:
-            self._counters.dead += 1 + len(dead)
+        with ledger.lock:
+            ledger.counters.dead += 1 + len(dead)
         logger.info("Pool %r: dropped %d dead connections", self.name, 1 + len(dead))
 
-    def give_back(
-        self, lease: Lease, *, looks_clean: bool = False, reclaimed: bool = False
-    ) -> None:
+    def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
         """Take a lent connection back. Does nothing when it came back already.
 
         What the borrower left behind is cleaned up in the background. A connection that can't
-        be cleaned is closed and replaced. `looks_clean`: `is_clean` has just said so.
+        be cleaned is closed and replaced.
         """
-        now = monotonic()
-        held = now - lease.since
-        counters = self._counters
-        with self._lock:
-            if lease not in self._leases:
-                return
-            self._leases.remove(lease)
-            counters.returns += 1
-            counters.held_total += held
-            if held > counters.held_max:
-                counters.held_max = held
-            if reclaimed:
-                counters.reclaimed += 1
-        connection, session = lease.connection, lease.session
-        try:
-            session.watcher = None
-            if session.open_cursors:
-                end_cursors(session)
-            if session.refused_to_write:
-                self._heed_refused_write(connection, session)
-            clean = looks_clean and self._cleaning.only_where_needed
-            if clean or not self._cleaning.is_needed(connection, session):
-                session.idle_since = now
-                lease.backing.put_idle(connection, now)
-            else:
-                self._cleaning.put_back(lease.backing, connection)
-        except BaseException:
-            self._look_for_lost()
-            raise
+        session = lease.session
+        clean = not (
+            session.open_cursors
+            or session.refused_to_write
+            or self._cleaning.is_needed(lease.connection, session)
+        )
+        self._take_back(lease, clean, reclaimed)
 
     def give_back_early(self, lease: Lease) -> bool:
         """Take a lent connection back while its borrower may yet go on with another one.
@@ -186,60 +179,64 @@ class Pool:
         Returns `False` when that would show, because the session holds state: then the lease
         is pinned.
         """
-        if is_clean(lease.connection, lease.session):
-            self.give_back(lease, looks_clean=True)
+        session = lease.session
+        if is_clean(lease.connection, session):
+            sure = self._cleaning.only_where_needed and not session.refused_to_write
+            self._take_back(lease, sure, reclaimed=False)
             return True
         if not lease.pinned:
-            with self._lock:
+            with self._ledger.lock:
                 lease.pinned = True
-                self._counters.pinned += 1
+                self._ledger.counters.pinned += 1
         return False
 
-    def _heed_refused_write(self, connection: Connection, session: Session) -> None:
-        session.refused_to_write = False
-        if self._vetting.suspect(session):
-            logger.warning(
-                "Pool %r: the server refused to write; all connections are checked", self.name
-            )
-            connection.close()
+    def _take_back(self, lease: Lease, clean: bool, reclaimed: bool) -> None:
+        ledger, session = self._ledger, lease.session
+        now = monotonic()
+        try:
+            with ledger.lock:
+                if lease not in ledger.leases:
+                    return  # and `clean` may be about somebody else's work by now
+                ledger.leases.remove(lease)
+                counters = ledger.counters
+                counters.returns += 1
+                counters.held.add(now - lease.since)
+                counters.worked_total += session.worked
+                counters.reclaimed += reclaimed
+                session.worked = 0.0
+                session.watcher = None
+                session.idle_since = now
+                if clean:
+                    session.effect = NOTHING
+                if clean and lease.backing.put_idle(lease.connection, now):
+                    return
+            self._take_back_used(lease)
+        except BaseException:
+            self._look_for_lost()
+            raise
 
-    # For housekeeping
+    def _take_back_used(self, lease: Lease) -> None:
+        connection, session = lease.connection, lease.session
+        if session.open_cursors:
+            end_cursors(session)
+        if session.refused_to_write:
+            session.refused_to_write = False
+            if self._vetting.suspect(session):
+                logger.warning(
+                    "Pool %r: the server refused to write; all connections are checked", self.name
+                )
+                connection.close()
+        if self._cleaning.is_needed(connection, session):
+            self._cleaning.put_back(lease.backing, connection)
+        else:
+            lease.backing.putconn(connection)
 
     def leases(self) -> list[Lease]:
         """Return the open leases."""
-        with self._lock:
-            return list(self._leases)
-
-    def strays(self) -> set[Connection]:
-        """Return the connections that nobody has: not idle, not in a holder's lease, not cleaned.
-
-        Those on their way from one to the other are among them.
-        """
-        with self._lock:
-            backing = self._backing
-            idle = backing.idle_connections() if backing is not None else []
-            held = [lease.connection for lease in self._leases if lease.is_held()]
-            strays = self._connector.alive().difference(idle, held)
-            return {c for c in strays if not session_of(c).in_cleaning}
-
-    def drop_stray(self, connection: Connection) -> None:
-        """Close a connection that an interrupt left without anybody who has it."""
-        # All of it with the lock: a borrower that has it after all sees that it is closed.
-        with self._lock:
-            backing = self._backing
-            if connection not in self.strays():
-                return
-            logger.warning("Pool %r: an interrupt had lost a connection; closed it", self.name)
-            for lease in [x for x in self._leases if x.connection is connection]:
-                self._leases.remove(lease)
-                backing = lease.backing
-            self._counters.reclaimed += 1
-            session_of(connection).given_up = True
-            if backing is not None:
-                backing.drop(connection)
+        return self._ledger.open_leases()
 
     def _look_for_lost(self) -> None:
-        self.housekeeping.look_for_lost()
+        self.strays.look_soon()
         reclaim.wake()
 
     # Life cycle
@@ -258,7 +255,7 @@ class Pool:
             try:
                 backing.wait(self.config.timeout)
             except PoolTimeout as ex:
-                raise self._exhausted(ex, backing) from ex
+                raise self._exhausted(ex, waiting=backing.waiting) from ex
 
     def close(self, timeout: float = 5.0) -> None:
         """Close idle connections now and lent ones when they return.
@@ -267,8 +264,9 @@ class Pool:
         of the pool as it opens again. Waits up to `timeout` seconds for a connection that is
         being made. Safe from any thread at any time.
         """
-        with self._lock:
-            backing, self._backing = self._backing, None
+        ledger = self._ledger
+        with ledger.lock:
+            backing, ledger.backing = ledger.backing, None
         if backing is None:
             return
         if backing.runs_in_own_worker():
@@ -279,8 +277,8 @@ class Pool:
 
     def drain(self) -> None:
         """Replace all connections by new ones: idle ones now, lent ones when they return."""
-        with self._lock:
-            backing = self._backing
+        with self._ledger.lock:
+            backing = self._ledger.backing
         if backing is not None:
             backing.drain()
 
@@ -288,7 +286,7 @@ class Pool:
         """In a forked child: start empty, and leave the parent's connections alone."""
         # No lock: this is the child's only thread, and a thread that isn't here may have
         # held it at the fork.
-        leases, backing = list(self._leases), self._backing
+        leases, backing = list(self._ledger.leases), self._ledger.backing
         self._connector.detach_all()
         if backing is not None:
             backing.disarm()
@@ -300,14 +298,17 @@ class Pool:
                 holder.lease_lost()
 
     def _fail_waiting(self, error: Exception) -> None:
-        if (backing := self._backing) is not None:
+        if (backing := self._ledger.backing) is not None:
             backing.fail_waiting(error)
 
     def _opened(self) -> AnyBacking:
-        with self._lock:
-            if self._backing is not None:
-                return self._backing
-            self._backing = backing = make_backing(self.name, self.config, self._connector)
+        ledger = self._ledger
+        with ledger.lock:
+            if ledger.backing is not None:
+                return ledger.backing
+            ledger.backing = backing = make_backing(
+                self.name, self.config, self._connector, ledger.lock
+            )
             backing.open()
         self._on_open()
         return backing
@@ -316,35 +317,54 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
-        config = self.config
-        with self._lock:
-            backing = self._backing
+        config, ledger, counters = self.config, self._ledger, self._ledger.counters
+        connecting = self._connector.durations
+        with ledger.lock:
+            backing = ledger.backing
+            in_use = len(ledger.leases)
+            borrows = counters.returns + in_use
+            wait_buckets = counters.waits.buckets.copy()
+            wait_buckets[0] += borrows - sum(wait_buckets)  # who found one idle
             return PoolStatistics(
                 alias=self.alias,
                 name=self.name,
                 pool_class=config.pool_class,
+                return_at=config.return_at,
                 min_size=config.min_size,
                 max_size=config.max_size,
-                size=backing.size if backing is not None else len(self._leases),
-                in_use=len(self._leases),
+                timeout=config.timeout,
+                paused=not self._gate.is_open(),
+                size=backing.size if backing is not None else in_use,
+                in_use=in_use,
                 idle=backing.idle if backing is not None else 0,
-                waiting=backing.waiting if backing is not None else 0,
-                **asdict(self._counters),
+                waiting=self._gate.waiting + (backing.waiting if backing is not None else 0),
+                borrows=borrows,
+                returns=counters.returns,
+                wait_total=counters.waits.total,
+                wait_max=counters.waits.max,
+                wait_buckets=wait_buckets,
+                held_total=counters.held.total,
+                held_max=counters.held.max,
+                held_buckets=counters.held.buckets.copy(),
+                worked_total=counters.worked_total,
+                exhausted=counters.exhausted,
+                reclaimed=counters.reclaimed,
+                pinned=counters.pinned,
+                dead=counters.dead,
                 resets=self._cleaning.resets,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
+                connect_total=connecting.total,
+                connect_max=connecting.max,
+                connect_buckets=connecting.buckets.copy(),
             )
 
-    def _exhausted(
-        self, cause: PoolTimeout | TooManyRequests, backing: AnyBacking
-    ) -> PoolExhausted:
+    def _exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
         # Whoever is turned away makes sure that it isn't for connections that got lost.
         self._look_for_lost()
-        with self._lock:
-            self._counters.exhausted += 1
+        with self._ledger.lock:
+            self._ledger.counters.exhausted += 1
         config, leases = self.config, self.leases()
         connect_error = self._connector.last_error
-        message = explain(
-            self.alias, self.name, config, cause, leases, backing.waiting, connect_error
-        )
+        message = explain(self.alias, self.name, config, cause, leases, waiting, connect_error)
         return PoolExhausted(message, alias=self.alias, timeout=config.timeout)

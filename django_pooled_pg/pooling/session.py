@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import Escaping, TransactionStatus
 
 from .liveness import Poll, exchange, poll_of
+from .statements import CHANGES, NOTHING
 
 _ATTRIBUTE = "_django_pooled_pg_session"
 
@@ -59,10 +60,9 @@ class Watcher(Protocol):
 class Session:
     """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 
-    # psycopg's own attributes, and the reported parameters, when it was clean.
+    # psycopg's own attributes (_ATTRIBUTES), and the reported parameters, when it was clean.
     isolation_level: psycopg.IsolationLevel | None
-    read_only: bool | None
-    deferrable: bool | None
+    attributes: tuple[Any, ...]
     parameters: list[bytes | None]
     idle_since: float = field(default_factory=monotonic)
     # Who was told of it since it was new or reset, in the words of whoever tells.
@@ -72,9 +72,12 @@ class Session:
     open_cursors: set[int] = field(default_factory=set)
     # Who wants to know when the last of them is closed.
     watcher: Callable[[], Watcher | None] | None = None
-    # What its borrower did: set by the cursors.
-    changed: bool = False
+    # What its borrower's statements may have left behind, and the command of the first that did.
+    effect: int = NOTHING
+    reason: str = ""
     prepared: bool = False
+    # Seconds that its borrower's statements took.
+    worked: float = 0.0
     # Those open. Strong: one that was collected without being closed would be open on the server.
     server_cursors: list[psycopg.Cursor[Any]] = field(default_factory=list)
     refused_to_write: bool = False
@@ -103,8 +106,7 @@ def remember(connection: _Connection) -> Session:
     """Note the state of a session that is new."""
     session = Session(
         isolation_level=connection.isolation_level,
-        read_only=connection.read_only,
-        deferrable=connection.deferrable,
+        attributes=(True, *_attributes(connection)[1:]),
         parameters=_parameters(connection),
         poll=poll_of(connection),
         read_only_from_start=any(
@@ -117,6 +119,10 @@ def remember(connection: _Connection) -> Session:
     return session
 
 
+# psycopg's own, which are in force from the next transaction on; their properties cost more.
+_ATTRIBUTES = ("_autocommit", "_isolation_level", "_read_only", "_deferrable")
+_attributes: Callable[[_Connection], tuple[Any, ...]] = attrgetter(*_ATTRIBUTES)
+
 session_of: Callable[[_Connection], Session] = attrgetter(_ATTRIBUTE)
 """Return what is known of the connection's session."""
 
@@ -125,7 +131,7 @@ def renew(connection: _Connection) -> None:
     """Take the state of this moment as the clean one: whoever made it does so each time."""
     session = session_of(connection)
     session.parameters = _parameters(connection)
-    session.changed = session.prepared = False
+    session.effect, session.reason, session.prepared = NOTHING, "", False
     session.open_cursors.clear()
 
 
@@ -137,21 +143,18 @@ def end_cursors(session: Session) -> None:
             # Not its own close(), which would ask the server now, or when the cursor is
             # collected: in the midst of the next borrower's transaction.
             psycopg.Cursor.close(cursor)
-            session.changed = True
+            session.effect = CHANGES
     session.server_cursors.clear()
 
 
 def is_clean(connection: _Connection, session: Session) -> bool:
     """Tell, without asking the server, whether the next borrower may have the session as it is."""
+    effect = session.effect
     return (
-        not session.changed
-        and connection.pgconn.transaction_status == IDLE
-        and _parameters(connection) == session.parameters
-        # psycopg's own attributes, which are in force from the next transaction on
-        and connection.autocommit
-        and connection.isolation_level is session.isolation_level
-        and connection.read_only is session.read_only
-        and connection.deferrable is session.deferrable
+        connection.pgconn.transaction_status == IDLE
+        and _attributes(connection) == session.attributes
+        # Functions that no statement shows may have changed parameters.
+        and (not effect or (effect != CHANGES and _parameters(connection) == session.parameters))
     )
 
 
@@ -163,15 +166,12 @@ def restore(connection: _Connection) -> None:
     status = connection.pgconn.transaction_status
     if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         exchange(connection, b"ROLLBACK")
-    if not connection.autocommit:
-        connection.autocommit = True
     session = session_of(connection)
-    if connection.isolation_level is not session.isolation_level:
-        connection.isolation_level = session.isolation_level
-    if connection.read_only is not session.read_only:
-        connection.read_only = session.read_only
-    if connection.deferrable is not session.deferrable:
-        connection.deferrable = session.deferrable
+    for name, now, clean in zip(
+        _ATTRIBUTES, _attributes(connection), session.attributes, strict=True
+    ):
+        if now is not clean:
+            setattr(connection, name[1:], clean)
 
 
 def reset(connection: _Connection) -> None:

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+BOUNDS = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
+    0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
+)  # fmt: skip
+"""The upper bounds of a histogram's buckets, in seconds; one more bucket has what is longer."""
+
+
+def empty_buckets() -> list[int]:
+    """Return a histogram without any value: how many there are in each bucket of `BOUNDS`."""
+    return [0] * (len(BOUNDS) + 1)
+
+
+def bucket_of(seconds: float) -> int:
+    """Return the index of the bucket that a duration belongs in."""
+    return bisect_left(BOUNDS, seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,13 +29,22 @@ class PoolStatistics:
     Gauges (`size`, `in_use`, `idle`, `waiting`) are of this moment and need not add up:
     a connection that is being made or cleaned counts in none of them but `size`.
     Counters run from the start of the process.
+
+    - `wait_total`, `wait_max`, `wait_buckets`: from a borrow's begin to its connection;
+    - `held_...`: from there to the return;
+    - `worked_total`: of the time held, what statements took;
+    - `connect_...`: making a server session, those that failed not included;
+    - `..._buckets`: how many of them there were, in the buckets of `BOUNDS`.
     """
 
     alias: str
     name: str
     pool_class: str
+    return_at: str
     min_size: int
     max_size: int
+    timeout: float
+    paused: bool
     size: int
     in_use: int
     idle: int
@@ -27,8 +53,11 @@ class PoolStatistics:
     returns: int
     wait_total: float
     wait_max: float
+    wait_buckets: list[int]
     held_total: float
     held_max: float
+    held_buckets: list[int]
+    worked_total: float
     exhausted: int
     reclaimed: int
     pinned: int
@@ -36,27 +65,36 @@ class PoolStatistics:
     resets: int
     connects: int
     connect_errors: int
+    connect_total: float
+    connect_max: float
+    connect_buckets: list[int]
+
+
+@dataclass(slots=True)
+class Durations:
+    """How long something took, each time. Whoever adds to it holds a lock."""
+
+    total: float = 0.0
+    max: float = 0.0
+    buckets: list[int] = field(default_factory=empty_buckets)
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        if seconds > self.max:
+            self.max = seconds
+        self.buckets[bucket_of(seconds)] += 1
 
 
 @dataclass(slots=True)
 class Counters:
-    """The running figures of one pool, by their names in `PoolStatistics`.
+    """The running figures of one pool. Whoever changes them holds the pool's lock."""
 
-    Whoever changes them holds the pool's lock.
-    """
-
-    borrows: int = 0
     returns: int = 0
-    wait_total: float = 0.0
-    wait_max: float = 0.0
-    held_total: float = 0.0
-    held_max: float = 0.0
+    # Of those only who had to wait: the others are most, and took next to nothing.
+    waits: Durations = field(default_factory=Durations)
+    held: Durations = field(default_factory=Durations)
+    worked_total: float = 0.0
     exhausted: int = 0
     reclaimed: int = 0
     pinned: int = 0
     dead: int = 0
-
-    def waited(self, seconds: float) -> None:
-        self.wait_total += seconds
-        if seconds > self.wait_max:
-            self.wait_max = seconds

@@ -29,9 +29,8 @@ class Vetting:
         # without a lock: a borrower that misses it is the one just before it.
         self._suspected_at = -math.inf
 
-    def is_fit(self, connection: Connection, now: float) -> bool:
+    def is_fit(self, connection: Connection, session: Session, now: float) -> bool:
         """Tell whether a connection that was idle may be lent; `now` is `time.monotonic()`."""
-        session = session_of(connection)
         if connection.pgconn.transaction_status != IDLE:  # UNKNOWN: it is closed
             return False
         if session.vetted_at < self._suspected_at:

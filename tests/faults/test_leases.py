@@ -127,9 +127,9 @@ pool = connection.pool
 deadline = time.monotonic() + 20
 while True:
     s = pool.statistics()
-    if s.in_use == 0 and s.waiting == 0 and s.idle == s.size and not pool.strays():
+    if s.in_use == 0 and s.waiting == 0 and s.idle == s.size and not pool.strays.find():
         break
-    assert time.monotonic() < deadline, (s, pool.strays())
+    assert time.monotonic() < deadline, (s, pool.strays.find())
     time.sleep(0.05)
 leases = [pool.borrow() for _ in range(pool.config.max_size)]
 assert len({lease.connection for lease in leases}) == 3

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.session import Session, renew, session_of
+from django_pooled_pg.pooling.statements import CHANGES
 
 MakeWrapper = Callable[..., DatabaseWrapper]
 
@@ -48,17 +49,17 @@ def test_every_way_to_run_a_statement_is_noted(
         renew(connection)
         with connection.cursor() as cursor:
             way(cursor)
-        assert session.changed
+        assert session.effect == CHANGES
     renew(connection)
     with connection.cursor() as cursor, cursor.copy(f"COPY ({change}) TO STDOUT") as copy:
         list(copy)
-    assert session.changed
+    assert session.effect == CHANGES
 
 
 def test_what_changes_nothing_is_not(wrapper: DatabaseWrapper, session: Session) -> None:
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT %s", ["SET x = 1"])
-    assert not session.changed
+    assert session.effect != CHANGES
 
 
 def test_djangos_server_side_cursors_are_remembered_until_closed(

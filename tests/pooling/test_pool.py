@@ -51,7 +51,7 @@ def make_pool(conninfo: str) -> Iterator[MakePool]:
 
     yield make
     for pool in made:
-        for lease in list(pool._leases):
+        for lease in list(pool._ledger.leases):
             pool.give_back(lease)
         pool.close()
 

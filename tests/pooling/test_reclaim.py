@@ -65,7 +65,7 @@ def test_an_open_transaction_of_a_dead_thread_is_rolled_back(make_wrapper: MakeW
     pool = wrapper.pool
     assert pool is not None
     assert pool.statistics().in_use == 1
-    pool.housekeeping.reclaim(next(iter(pool._leases)).borrower)
+    pool.housekeeping.reclaim(next(iter(pool._ledger.leases)).borrower)
     assert wrapper.connection is None
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT to_regclass('left_open')")

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from django_pooled_pg.pooling.statements import changes_session, prepares
+from django_pooled_pg.pooling.statements import (
+    CHANGES,
+    NOTHING,
+    UNKNOWN,
+    command_of,
+    effect_of,
+    prepares,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +44,7 @@ from django_pooled_pg.pooling.statements import changes_session, prepares
     ],
 )
 def test_changes(sql: str) -> None:
-    assert changes_session(sql)
+    assert effect_of(sql) == CHANGES
 
 
 @pytest.mark.parametrize(
@@ -62,7 +69,52 @@ def test_changes(sql: str) -> None:
     ],
 )
 def test_leaves_alone(sql: str) -> None:
-    assert not changes_session(sql)
+    assert effect_of(sql) < CHANGES
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        'SELECT "a"."id", COUNT(*) AS "n" FROM "a" WHERE ("a"."id" IN (%s, %s) AND NOT (1 = 2))',
+        "select lower (a) from t where a = any(%s)",
+    ],
+)
+def test_a_plain_read_leaves_nothing(sql: str) -> None:
+    assert effect_of(sql) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "INSERT INTO a (b) VALUES (1)",
+        "UPDATE a SET b = 1",
+        "DELETE FROM a",
+        "WITH q AS (SELECT 1) SELECT 1",
+        "(SELECT 1)",
+        "SELECT 1; DELETE FROM a",
+        "SELECT a INTO b",
+        "SELECT * FROM a FOR UPDATE",
+        "SELECT f(1)",
+        "SELECT f (1)",
+        'SELECT "in"(1)',
+        "SELECT my_in(1)",
+        "SELECT mine.count(1)",
+        "SELECT f/**/(1)",
+        "SELECT f --\n(1)",
+        'SELECT U&"\\0066"(1)',
+        "SELECT f" + " " * 200 + "(1)",
+    ],
+)
+def test_a_function_or_a_write_may_leave_something(sql: str) -> None:
+    assert effect_of(sql) == UNKNOWN
+
+
+def test_the_command_for_people() -> None:
+    assert command_of("/* tracing */ set x = 1") == "SET"
+    assert command_of("SELECT 1, set_config('a.b', 'c', false)") == "SET_CONFIG"
+    assert command_of("") == "?"
 
 
 def test_prepare_is_told_apart() -> None:
@@ -73,4 +125,6 @@ def test_prepare_is_told_apart() -> None:
 def test_hostile_statements_take_no_time() -> None:
     """Would take years if the pattern could try again and again; see the timeout of tests."""
     for piece in ("/*", "(", "--\n", ";", " ", "/* */", "; /*", "*/", "CREATE "):
-        assert not changes_session(piece * 20_000)
+        assert effect_of(piece * 20_000) < CHANGES
+    for piece in ('a"', "a(", "a ", "((", "$"):
+        assert effect_of("SELECT " + piece * 20_000) < CHANGES

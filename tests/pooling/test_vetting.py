@@ -24,6 +24,10 @@ def vetting(**options: Any) -> Vetting:
     return Vetting(config)
 
 
+def is_fit(vetting: Vetting, connection: psycopg.Connection[Any]) -> bool:
+    return vetting.is_fit(connection, session_of(connection), monotonic())
+
+
 def round_trips(connection: psycopg.Connection[Any], action: Callable[[], object]) -> bool:
     """Tell whether the action asked the server: by the time of its last query."""
     with psycopg.connect(connection.info.dsn, password=connection.info.password) as observer:
@@ -44,28 +48,28 @@ def terminate(connection: psycopg.Connection[Any], make_wrapper: MakeWrapper) ->
 def test_a_dead_connection_is_not_fit(
     connection: psycopg.Connection[Any], make_wrapper: MakeWrapper, check: str
 ) -> None:
-    assert vetting(check=check).is_fit(connection, monotonic())
+    assert is_fit(vetting(check=check), connection)
     terminate(connection, make_wrapper)
-    assert not vetting(check=check).is_fit(connection, monotonic())
+    assert not is_fit(vetting(check=check), connection)
 
 
 def test_never_looks(connection: psycopg.Connection[Any], make_wrapper: MakeWrapper) -> None:
     terminate(connection, make_wrapper)
-    assert vetting(check="never").is_fit(connection, monotonic())
+    assert is_fit(vetting(check="never"), connection)
 
 
 @pytest.mark.parametrize("check", ["auto", "query", "never"])
 def test_a_closed_connection_is_never_fit(connection: psycopg.Connection[Any], check: str) -> None:
     connection.close()
-    assert not vetting(check=check).is_fit(connection, monotonic())
+    assert not is_fit(vetting(check=check), connection)
 
 
 def test_auto_asks_only_what_was_idle_long(connection: psycopg.Connection[Any]) -> None:
     check = vetting(check_idle=30)
-    assert not round_trips(connection, lambda: check.is_fit(connection, monotonic()))
+    assert not round_trips(connection, lambda: is_fit(check, connection))
     session_of(connection).idle_since -= 31
-    assert round_trips(connection, lambda: check.is_fit(connection, monotonic()))
-    assert round_trips(connection, lambda: vetting(check="query").is_fit(connection, monotonic()))
+    assert round_trips(connection, lambda: is_fit(check, connection))
+    assert round_trips(connection, lambda: is_fit(vetting(check="query"), connection))
 
 
 def test_a_callable_decides(connection: psycopg.Connection[Any]) -> None:
@@ -75,9 +79,9 @@ def test_a_callable_decides(connection: psycopg.Connection[Any]) -> None:
     def leave_open(connection: psycopg.Connection[Any]) -> None:
         connection.execute("BEGIN")
 
-    assert vetting(check=lambda connection: None).is_fit(connection, monotonic())
-    assert not vetting(check=refuse).is_fit(connection, monotonic())
-    assert not vetting(check=leave_open).is_fit(connection, monotonic())
+    assert is_fit(vetting(check=lambda connection: None), connection)
+    assert not is_fit(vetting(check=refuse), connection)
+    assert not is_fit(vetting(check=leave_open), connection)
 
 
 def test_unwanted_in_a_sweep(
@@ -95,11 +99,11 @@ def test_unwanted_in_a_sweep(
 def test_suspicion_asks_each_connection_once(connection: psycopg.Connection[Any]) -> None:
     check = vetting(check="never")
     assert check.suspect(session_of(connection))
-    assert round_trips(connection, lambda: check.is_fit(connection, monotonic()))
-    assert not round_trips(connection, lambda: check.is_fit(connection, monotonic()))
+    assert round_trips(connection, lambda: is_fit(check, connection))
+    assert not round_trips(connection, lambda: is_fit(check, connection))
     check.suspect(session_of(connection))
     connection.execute("SET default_transaction_read_only = on")
-    assert not check.is_fit(connection, monotonic())
+    assert not is_fit(check, connection)
 
 
 def test_a_session_that_never_took_writes_raises_suspicion_but_now_and_then(

@@ -1,0 +1,55 @@
+"""Owns the gate of one pool: while it is closed, whoever wants a connection waits before it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+
+class Gate:
+    """Open at first. Any method may be called from any thread."""
+
+    def __init__(self) -> None:
+        # A lock for each who waits, and not a threading.Event: an interrupt while one waits for
+        # that may leave it locked. A deque, whose operations are atomic.
+        self._waiting: deque[threading.Lock] = deque()
+        self._open = True
+
+    def is_open(self) -> bool:
+        return self._open
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def pass_through(self, timeout: float) -> bool:
+        """Wait until it is open, `timeout` seconds at most; tell whether it is."""
+        if self.is_open():
+            return True
+        turn = threading.Lock()
+        turn.acquire()
+        self._waiting.append(turn)
+        try:
+            # Opened meanwhile, perhaps just before the line above.
+            return self.is_open() or turn.acquire(timeout=max(0.0, timeout))
+        finally:
+            if turn in self._waiting:
+                self._leave(turn)
+
+    def _leave(self, turn: threading.Lock) -> None:
+        try:
+            self._waiting.remove(turn)
+        except ValueError:
+            pass  # it was let through just now
+
+    def close(self) -> None:
+        self._open = False
+
+    def open(self) -> None:
+        self._open = True
+        while self._waiting:
+            try:
+                self._waiting.popleft().release()
+            except IndexError:
+                return  # the last one left by itself
