@@ -1,4 +1,4 @@
-"""Owns asking all live processes of this project for their snapshots.
+"""Owns asking all live processes of this project: for their snapshots, or to do something.
 
 Must not trust the answers, nor be held up by a process that doesn't give one. Opens no pool.
 """
@@ -12,63 +12,79 @@ import selectors
 import socket
 import stat
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ..pooling.statistics import PoolStatistics
 from . import leftovers
+from .report import ProcessReport, check_snapshot
 from .runtime_dir import runtime_dir
 
 logger = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 1024 * 1024
 
-_REQUEST = b'{"request":"snapshot"}\n'
-_VERSION = 1
-_POOL_FIELDS = [field.name for field in fields(PoolStatistics)]
-_NUMBERS = [field.name for field in fields(PoolStatistics) if field.type in ("int", "float")]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessReport:
-    """What one process said: either its snapshot (see `process_snapshot`) or an error."""
+class Answer:
+    """What one process said to whatever was asked: either a result or an error."""
 
     pid: int
-    snapshot: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
     error: str | None = None
 
 
-def collect(timeout: float = 1.0) -> list[ProcessReport]:
+def collect(timeout: float = 1.0, holders: int = 0) -> list[ProcessReport]:
+    """Ask all live processes at once for their snapshots; sorted by process id.
+
+    See `ask` and `process_snapshot` for the arguments, and for what is raised.
+    """
+    return [_report(answer) for answer in ask({"request": "snapshot", "holders": holders}, timeout)]
+
+
+def _report(answer: Answer) -> ProcessReport:
+    if answer.result is None:
+        return ProcessReport(pid=answer.pid, error=answer.error)
+    try:
+        check_snapshot(answer.result)
+    except ValueError as ex:
+        return ProcessReport(pid=answer.pid, error=f"answered wrongly: {ex}")
+    return ProcessReport(pid=answer.pid, snapshot=answer.result)
+
+
+def ask(request: dict[str, Any], timeout: float = 1.0, pid: int | None = None) -> list[Answer]:
     """Ask all live processes at once, for `timeout` seconds in all; sorted by process id.
 
-    A process that doesn't answer in time, or not sensibly, is reported with an `error`. What
+    With `pid`, that process only. A process that doesn't answer in time, or not sensibly, is reported with an `error`. What
     dead processes left behind is removed. Raises `RuntimeDirError`.
     """
     deadline = monotonic() + timeout
-    reports = []
+    answers = []
+    line = json.dumps(request).encode() + b"\n"
     # A thread for each process would do as well; here any number of them can hang.
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
-        for pid, path in _sockets(runtime_dir()):
-            question = _Question(pid, path)
+        for owner, path in _sockets(runtime_dir()):
+            if pid is not None and owner != pid:
+                continue
+            question = _Question(owner, path, line)
             stack.callback(question.close)
             if question.ask():
                 selector.register(question.socket, selectors.EVENT_READ, question)
             elif question.error:
-                reports.append(question.report())
+                answers.append(question.answer())
         while selector.get_map() and (remaining := deadline - monotonic()) > 0:
             for key, _ in selector.select(remaining):
                 question = key.data
                 if question.receive():
                     selector.unregister(question.socket)
                     if not question.died:
-                        reports.append(question.report())
-        reports += [
-            ProcessReport(pid=key.data.pid, error=f"not answering within {timeout:g} s")
+                        answers.append(question.answer())
+        answers += [
+            Answer(pid=key.data.pid, error=f"not answering within {timeout:g} s")
             for key in selector.get_map().values()
         ]
-    return sorted(reports, key=lambda report: report.pid)
+    return sorted(answers, key=lambda answer: answer.pid)
 
 
 def _sockets(folder: Path) -> list[tuple[int, Path]]:
@@ -88,9 +104,10 @@ def _sockets(folder: Path) -> list[tuple[int, Path]]:
 class _Question:
     """One process that is asked."""
 
-    def __init__(self, pid: int, path: Path) -> None:
+    def __init__(self, pid: int, path: Path, line: bytes) -> None:
         self.pid = pid
         self.path = path
+        self._line = line
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         self.died = False
@@ -105,7 +122,7 @@ class _Question:
         try:
             self.socket.connect(os.fspath(self.path))
             # Whole and at once: it is small, and the socket's buffer is empty.
-            self.socket.send(_REQUEST)
+            self.socket.send(self._line)
         except FileNotFoundError:
             self.died = True
         except ConnectionError:
@@ -135,13 +152,13 @@ class _Question:
             return True
         return False
 
-    def report(self) -> ProcessReport:
+    def answer(self) -> Answer:
         if self.error is not None:
-            return ProcessReport(pid=self.pid, error=self.error)
+            return Answer(pid=self.pid, error=self.error)
         try:
-            return ProcessReport(pid=self.pid, snapshot=_read_answer(self._answer))
+            return Answer(pid=self.pid, result=_read_answer(self._answer))
         except (ValueError, RecursionError) as ex:
-            return ProcessReport(pid=self.pid, error=f"answered wrongly: {ex}")
+            return Answer(pid=self.pid, error=f"answered wrongly: {ex}")
 
     def _hung_up(self) -> None:
         # Refused, or no answer: because it has ended, now or long ago?
@@ -161,30 +178,7 @@ def _read_answer(line: bytes) -> dict[str, Any]:
         raise ValueError("not a JSON object")
     if answer.get("ok") is not True:
         raise ValueError(str(answer.get("error"))[:200])
-    snapshot = answer.get("result")
-    if not isinstance(snapshot, dict) or not isinstance(snapshot.get("pools"), list):
-        raise ValueError("not a snapshot")
-    if snapshot.get("version") != _VERSION:
-        raise ValueError(
-            f"its snapshot has version {str(snapshot.get('version'))[:20]}, not {_VERSION}; "
-            "is it of an older release?"
-        )
-    if not isinstance(snapshot.get("process"), str):
-        raise ValueError("'process' is missing")
-    for pool in snapshot["pools"]:
-        _check_pool(pool)
-    return snapshot
-
-
-def _check_pool(pool: object) -> None:
-    if not isinstance(pool, dict):
-        raise ValueError("a pool is not a JSON object")
-    for name in _POOL_FIELDS:
-        if name not in pool:
-            raise ValueError(f"a pool without {name!r}")
-    for name in _NUMBERS:
-        if not isinstance(pool[name], int | float):
-            raise ValueError(f"a pool whose {name!r} is not a number")
-    for name in ("alias", "name"):
-        if not isinstance(pool[name], str):
-            raise ValueError(f"a pool whose {name!r} is not a text")
+    result = answer.get("result")
+    if not isinstance(result, dict):
+        raise ValueError("its result is not a JSON object")
+    return result

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any
 
 from . import leftovers
+from .control import control
 from .runtime_dir import runtime_dir
 from .snapshot import process_snapshot
 
@@ -35,7 +36,11 @@ CLIENT_SECONDS = 1.0
 CHECK_SECONDS = 10.0
 _MAX_CLIENTS = 16
 
-_REQUESTS: dict[str, Callable[[], dict[str, Any]]] = {"snapshot": process_snapshot}
+# By the request's name; its other members are the arguments.
+_REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "snapshot": process_snapshot,
+    "control": control,
+}
 
 # Guards the start; never waited for.
 _starting = threading.Lock()
@@ -231,7 +236,8 @@ def _converse(client: socket.socket) -> None:
             return
         request += received
     answer = json.dumps(_answer(request), separators=(",", ":"))
-    _set_deadline(client, deadline)
+    # Anew: what was asked for may have taken its time.
+    _set_deadline(client, monotonic() + CLIENT_SECONDS)
     client.sendall(answer.encode() + b"\n")
 
 
@@ -258,14 +264,15 @@ def _answer(request: bytes) -> dict[str, Any]:
     if len(request) > MAX_REQUEST_BYTES:
         return _error(f"The request is longer than {MAX_REQUEST_BYTES} bytes.")
     try:
-        name = json.loads(request)["request"]
+        arguments = json.loads(request)
+        name = arguments.pop("request")
         ask = _REQUESTS[name]
     except (ValueError, RecursionError):
         return _error("The request is not JSON.")
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return _error(f"The request is none of: {', '.join(_REQUESTS)}.")
     try:
-        return {"ok": True, "result": ask()}
+        return {"ok": True, "result": ask(**arguments)}
     except Exception as ex:  # told to the one who asked; the endpoint lives on
         logger.exception("The poolstats endpoint could not answer %r", name)
         return _error(f"{type(ex).__name__} in the process that was asked")

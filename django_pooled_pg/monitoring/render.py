@@ -7,9 +7,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from .client import ProcessReport
-
-Pool = dict[str, Any]
+from .figures import Pool, total
+from .report import ProcessReport
 
 _HEADER = (
     "ALIAS",
@@ -27,8 +26,10 @@ _HEADER = (
     "ERRORS",
 )
 _TEXT_COLUMNS = 2
-_TIMES = ("wait_total", "wait_max", "held_total", "held_max")
-_MAXIMA = ("wait_max", "held_max")
+_TIMES = (
+    *("timeout", "worked_total"),
+    *("wait_total", "wait_max", "held_total", "held_max", "connect_total", "connect_max"),
+)
 
 
 def as_json(reports: Sequence[ProcessReport], database: str | None = None) -> list[dict[str, Any]]:
@@ -98,13 +99,7 @@ def _rows(reports: Sequence[ProcessReport], database: str | None) -> Iterator[tu
             pools.append(pool)
             pids.add(pid)
         count = "1 process" if len(pids) == 1 else f"{len(pids)} processes"
-        yield (alias, f"total of {count}", *_figures(_total(pools)))
-
-
-def _total(pools: Sequence[Pool]) -> Pool:
-    # Means follow from the summed times and counts, and so are weighted.
-    numbers = [key for key, value in pools[0].items() if isinstance(value, int | float)]
-    return {key: (max if key in _MAXIMA else sum)(pool[key] for pool in pools) for key in numbers}
+        yield (alias, f"total of {count}", *_figures(total(pools)))
 
 
 def _figures(pool: Pool) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from pathlib import PurePath
 from typing import Any
 
 from ..pooling import registry
+from ..pooling.lease import Lease, place_of
+from ..pooling.pool import Pool
 
 # Raised when a key is taken away or changes its meaning; new keys may come without.
 VERSION = 1
@@ -21,7 +23,7 @@ VERSION = 1
 _started = time.time()
 
 
-def process_snapshot() -> dict[str, Any]:
+def process_snapshot(holders: int = 0) -> dict[str, Any]:
     """Return this process and its pools at this moment, ready for JSON.
 
     - `version`: `VERSION`;
@@ -29,7 +31,10 @@ def process_snapshot() -> dict[str, Any]:
     - `process`: a short name of what runs, e.g. `"gunicorn"` or `"manage.py migrate"`;
     - `started`: seconds since the epoch, when this package was loaded or, in a forked child,
       when it was forked;
-    - `pools`: for each pool the fields of `PoolStatistics`.
+    - `pools`: for each pool the fields of `PoolStatistics`;
+    - `holders`: of each pool the leases that are open longest, `holders` of them at most, each
+      with `alias`, `name` (the pool's), `thread`, `thread_id`, `held` (seconds), `pinned` (which
+      command keeps it from going back early, or `None`) and `place` (where its thread is now).
     """
     return {
         "version": VERSION,
@@ -38,6 +43,23 @@ def process_snapshot() -> dict[str, Any]:
         "process": _process_name(sys.argv),
         "started": _started,
         "pools": [asdict(pool.statistics()) for pool in registry.pools()],
+        "holders": [
+            _holder(pool, lease)
+            for pool in registry.pools()
+            for lease in sorted(pool.leases(), key=lambda lease: lease.since)[:holders]
+        ],
+    }
+
+
+def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
+    return {
+        "alias": pool.alias,
+        "name": pool.name,
+        "thread": lease.borrower.name,
+        "thread_id": lease.borrower.thread_id,
+        "held": time.monotonic() - lease.since,
+        "pinned": (lease.session.reason or "?") if lease.pinned else None,
+        "place": place_of(lease),
     }
 
 

@@ -161,6 +161,40 @@ class _Seams(ConnectionPool[Connection]):
             self._nconns_min = min(self._nconns_min, len(self._pool))
         return taken
 
+    def take_back(self, connection: Connection) -> None:
+        """Take back a lent connection in psycopg_pool's way: closed ones are replaced.
+
+        One that is too much since the pool was made smaller is closed.
+        """
+        with self._lock:
+            surplus = 0 < self._max_size < self._nconns
+        if surplus:
+            self.drop(connection)
+        else:
+            self.putconn(connection)
+
+    def resize_to(self, min_size: int, max_size: int) -> None:
+        """Change the limits; close idle connections that are too much, lent ones as they return."""
+        with self._lock:
+            self._min_size, self._max_size = min_size, max_size
+            surplus = [
+                self._pool.popleft()
+                for _ in range(min(len(self._pool), max(0, self._nconns - max_size)))
+            ]
+            self._nconns -= len(surplus)
+            if self._waiting:
+                self._maybe_grow_pool()
+        for connection in surplus:
+            connection.close()
+
+    def take_all_idle(self) -> list[Connection]:
+        """Remove the idle connections; they still count: each is to be put back, or dropped."""
+        with self._lock:
+            taken = list(self._pool)
+            self._pool.clear()
+            self._nconns_min = 0
+        return taken
+
     def in_worker(self, function: Callable[[], None]) -> bool:
         """Call `function` in a worker thread, unless the pool is closed: then return `False`."""
         # With the lock: what comes before close() is run by the workers before they stop.
@@ -247,6 +281,7 @@ class Backing(_Seams):
         if (
             self._closed
             or self._pool_full_event
+            or self._nconns > self._max_size
             or connection._expire_at <= now
             or connection._created_at <= self._drained_at
         ):

@@ -49,7 +49,7 @@ class Cleaning:
                 return
         else:
             connection.close()
-        backing.putconn(connection)
+        backing.take_back(connection)
 
     def is_needed(self, connection: Connection, session: Session) -> bool:
         """Tell, without asking the server, whether there is anything to clean."""
@@ -72,7 +72,7 @@ class Cleaning:
             connection.close()
         session.idle_since = monotonic()
         session.in_cleaning = False
-        backing.putconn(connection)
+        backing.take_back(connection)
 
     def clean(self, connection: Connection) -> bool:
         """Clean a session, at the price of a round trip or more; return whether it was reset.

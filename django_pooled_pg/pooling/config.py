@@ -79,6 +79,17 @@ class PoolConfig:
             raise _Invalid(alias, None, f"is {value!r}; give a dict of options, True or False")
         return _build(alias, value)
 
+    def resized(self, alias: str, min_size: int | None, max_size: int | None) -> PoolConfig:
+        """Return the same with other sizes; `None` leaves one as it is.
+
+        Raises `ImproperlyConfigured`.
+        """
+        given = {"min_size": min_size, "max_size": max_size}
+        sizes = {k: _size(alias, k, v) for k, v in given.items() if v is not None}
+        config = replace(self, **sizes)  # type: ignore[arg-type]
+        _check_sizes(alias, config)
+        return config
+
 
 def with_fresh_password(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a database in which a callable `PASSWORD` was called."""

@@ -11,6 +11,10 @@ from .config import PoolConfig
 from .lease import Lease, describe_longest
 
 
+class Paused(PoolTimeout):
+    """The pool was paused, and not resumed in time."""
+
+
 def explain(
     alias: str,
     pool_name: str,
@@ -23,6 +27,8 @@ def explain(
     """Say what happened, in which pool, who holds the connections, and what to do about it."""
     if isinstance(cause, TooManyRequests):
         what = f"{config.max_waiting} borrowers (max_waiting) wait already"
+    elif isinstance(cause, Paused):
+        what = f"it is paused, and was not resumed within {config.timeout:g} s (timeout)"
     else:
         what = f"no connection was free within {config.timeout:g} s (timeout)"
     message = (
@@ -34,6 +40,8 @@ def explain(
         message += f" Held longest by: {describe_longest(leases)}."
     if connect_error is not None:
         message += f" The last attempt to connect failed: {connect_error}."
+    if isinstance(cause, Paused):
+        return f"{message} To go on: manage.py poolctl resume {alias}"
     if leases or isinstance(cause, TooManyRequests):
         advice = "Hold connections for a shorter time, or raise max_size or timeout"
     else:

@@ -22,11 +22,12 @@ from .cleaning import Cleaning
 from .config import PoolConfig
 from .connector import Connector, SessionMaker
 from .errors import PoolExhausted
-from .exhaustion import explain
+from .exhaustion import Paused, explain
 from .gate import Gate
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .ledger import Ledger
+from .liveness import answers
 from .reclaim import Borrower, borrower
 from .session import end_cursors, is_clean, session_of
 from .statements import NOTHING
@@ -131,7 +132,7 @@ class Pool:
         deadline = started + self.config.timeout
         while True:
             if not self._gate.pass_through(deadline - monotonic()):
-                raise self._exhausted(PoolTimeout("the pool is paused"), waiting=self._gate.waiting)
+                raise self._exhausted(Paused(), waiting=self._gate.waiting)
             backing = self._opened()
             try:
                 return backing, backing.borrow(deadline - monotonic())
@@ -229,7 +230,7 @@ class Pool:
         if self._cleaning.is_needed(connection, session):
             self._cleaning.put_back(lease.backing, connection)
         else:
-            lease.backing.putconn(connection)
+            lease.backing.take_back(connection)
 
     def leases(self) -> list[Lease]:
         """Return the open leases."""
@@ -281,6 +282,60 @@ class Pool:
             backing = self._ledger.backing
         if backing is not None:
             backing.drain()
+
+    def pause(self) -> None:
+        """Let borrowers wait, up to their timeout, until `resume()`.
+
+        Idle connections are closed now and lent ones when they return, so that the server can be
+        restarted, or another one take its place. In this process only.
+        """
+        self._gate.close()
+        self.close()
+
+    def resume(self) -> None:
+        """Let those who wait since `pause()` go on."""
+        self._gate.open()
+
+    def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
+        """Change `min_size`, `max_size` or both, until this process ends.
+
+        Raises `ImproperlyConfigured` for sizes that don't go together.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            self.config = config = self.config.resized(self.alias, min_size, max_size)
+            backing = ledger.backing
+        if backing is not None:
+            backing.resize_to(config.min_size, config.max_size)
+            backing.fill()
+
+    def check_idle(self) -> tuple[int, int]:
+        """Ask the server over each idle connection; return how many were asked, and dropped.
+
+        Takes up to 2 s for each one whose server doesn't answer.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            backing = ledger.backing
+            asked = backing.take_all_idle() if backing is not None else []
+            for connection in asked:
+                session_of(connection).in_cleaning = True
+        dropped = 0
+        for connection in asked:
+            assert backing is not None
+            alive = answers(connection)
+            session_of(connection).in_cleaning = False
+            if alive:
+                session_of(connection).idle_since = monotonic()
+                backing.take_back(connection)
+            else:
+                backing.drop(connection)
+                dropped += 1
+        if backing is not None and dropped:
+            backing.fill()
+            with ledger.lock:
+                ledger.counters.dead += dropped
+        return len(asked), dropped
 
     def forget_inherited(self) -> None:
         """In a forked child: start empty, and leave the parent's connections alone."""

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from django_pooled_pg.monitoring import client, snapshot
-from django_pooled_pg.monitoring.client import ProcessReport, collect
+from django_pooled_pg.monitoring import client, report, snapshot
+from django_pooled_pg.monitoring.client import collect
+from django_pooled_pg.monitoring.report import ProcessReport
 from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError
+from tests.monitoring.made_up import pool
 from tests.monitoring.members import member, sockets
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -152,7 +154,7 @@ def test_a_process_that_ends_when_it_is_asked(folder: Path) -> None:
         (b"[]\n", "answered wrongly: not a JSON object"),
         (b"{}\n", "answered wrongly: None"),
         (b'{"ok":false,"error":"no time"}\n', "answered wrongly: no time"),
-        (b'{"ok":true}\n', "answered wrongly: not a snapshot"),
+        (b'{"ok":true}\n', "answered wrongly: its result is not a JSON object"),
         (b'{"ok":true,"result":{"pools":7}}\n', "answered wrongly: not a snapshot"),
         (b'{"ok":true,"result":{"pools":[]}}\n', "its snapshot has version None, not 1"),
         (b'{"ok":true,"result":{"pools":[],"version":1}}\n', "'process' is missing"),
@@ -188,18 +190,18 @@ def test_wrong_answers(folder: Path, answer: bytes, error: str) -> None:
         ({"borrows": None}, "'borrows' is not a number"),
         ({"held_max": "1"}, "'held_max' is not a number"),
         ({"alias": 1}, "'alias' is not a text"),
+        ({"wait_buckets": [1]}, "'wait_buckets' is not a histogram"),
     ],
 )
 def test_wrong_pools(folder: Path, running: Path, change: dict[str, Any], error: str) -> None:
-    pool = dict.fromkeys(client._POOL_FIELDS, 0) | {"alias": "a", "name": "a"}
-    good: dict[str, Any] = {"version": 1, "process": "x", "pools": [pool]}
+    good: dict[str, Any] = {"version": 1, "process": "x", "pools": [pool()]}
 
     def line() -> bytes:
         return json.dumps({"ok": True, "result": good}).encode() + b"\n"
 
-    assert client._read_answer(line()) == good
+    report.check_snapshot(client._read_answer(line()))
     running.unlink()
-    good["pools"] = [pool | change]
+    good["pools"] = [pool() | change]
     assert error in wrong_answer(folder, line())
 
 
@@ -225,7 +227,7 @@ def test_an_endless_answer_is_bounded_in_time(folder: Path) -> None:
 
 
 def test_both_sides_speak_the_same_version() -> None:
-    assert client._VERSION == snapshot.VERSION
+    assert report._VERSION == snapshot.VERSION
 
 
 # What else is in the folder

@@ -1,43 +1,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
 
-from django_pooled_pg.monitoring.client import ProcessReport
 from django_pooled_pg.monitoring.render import as_json, table
-from django_pooled_pg.pooling.statistics import PoolStatistics
+from django_pooled_pg.pooling.statistics import empty_buckets
+from tests.monitoring.made_up import pool, report, silent
 
-
-def pool(alias: str = "default", **figures: Any) -> dict[str, Any]:
-    nothing: dict[str, Any] = dict.fromkeys(PoolStatistics.__dataclass_fields__, 0)
-    return asdict(
-        PoolStatistics(
-            **{
-                **nothing,
-                "alias": alias,
-                "name": alias,
-                "pool_class": "pool",
-                "max_size": 10,
-                **figures,
-            }
-        )
-    )
-
-
-def report(pid: int, *pools: dict[str, Any]) -> ProcessReport:
-    snapshot = {
-        "version": 1,
-        "pid": pid,
-        "parent_pid": 1,
-        "process": "gunicorn",
-        "started": 1000.5,
-        "pools": list(pools),
-    }
-    return ProcessReport(pid=pid, snapshot=snapshot)
-
-
-SILENT = ProcessReport(pid=13, error="not answering within 1 s")
+SILENT = silent()
 
 BUSY = pool(
     size=3,
@@ -205,8 +174,11 @@ def test_json_has_raw_figures_with_units() -> None:
                     "alias": "default",
                     "name": "default",
                     "pool_class": "pool",
-                    "min_size": 0,
+                    "return_at": "request",
+                    "min_size": 1,
                     "max_size": 10,
+                    "timeout_seconds": 10.0,
+                    "paused": False,
                     "size": 3,
                     "in_use": 1,
                     "idle": 2,
@@ -215,8 +187,11 @@ def test_json_has_raw_figures_with_units() -> None:
                     "returns": 5,
                     "wait_total_seconds": 0.02,
                     "wait_max_seconds": 0.0123,
+                    "wait_buckets": empty_buckets(),
                     "held_total_seconds": 0.1,
                     "held_max_seconds": 2.5,
+                    "held_buckets": empty_buckets(),
+                    "worked_total_seconds": 0,
                     "exhausted": 3,
                     "reclaimed": 0,
                     "pinned": 0,
@@ -224,6 +199,9 @@ def test_json_has_raw_figures_with_units() -> None:
                     "resets": 0,
                     "connects": 7,
                     "connect_errors": 2,
+                    "connect_total_seconds": 0,
+                    "connect_max_seconds": 0,
+                    "connect_buckets": empty_buckets(),
                 }
             ],
         },

@@ -1,0 +1,60 @@
+"""Made-up snapshots of pools, as processes send them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from django_pooled_pg.monitoring.report import ProcessReport
+from django_pooled_pg.pooling.statistics import PoolStatistics, bucket_of, empty_buckets
+
+
+def buckets(*seconds: float) -> list[int]:
+    """A histogram of these durations."""
+    counted = empty_buckets()
+    for each in seconds:
+        counted[bucket_of(each)] += 1
+    return counted
+
+
+def pool(alias: str = "default", **figures: Any) -> dict[str, Any]:
+    """The figures of one pool: those given, else nothing happened."""
+    nothing: dict[str, Any] = {
+        field.name: empty_buckets() if field.name.endswith("_buckets") else 0
+        for field in fields(PoolStatistics)
+    }
+    usual = {
+        "alias": alias,
+        "name": alias,
+        "pool_class": "pool",
+        "return_at": "request",
+        "paused": False,
+        "timeout": 10.0,
+        "min_size": 1,
+        "max_size": 10,
+    }
+    return asdict(PoolStatistics(**{**nothing, **usual, **figures}))
+
+
+def report(
+    pid: int,
+    *pools: dict[str, Any],
+    holders: list[dict[str, Any]] | None = None,
+    process: str = "gunicorn",
+) -> ProcessReport:
+    """What a process says that has these pools."""
+    snapshot = {
+        "version": 1,
+        "pid": pid,
+        "parent_pid": 1,
+        "process": process,
+        "started": 1000.5,
+        "pools": list(pools),
+        "holders": holders or [],
+    }
+    return ProcessReport(pid=pid, snapshot=snapshot)
+
+
+def silent(pid: int = 13) -> ProcessReport:
+    """What is known of a process that did not answer."""
+    return ProcessReport(pid=pid, error="not answering within 1 s")
