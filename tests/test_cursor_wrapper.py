@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
 import pytest
+from django.apps import apps
 from django.db import ProgrammingError
+from django.db.transaction import TransactionManagementError
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.cursor_wrapper import CursorWrapper
@@ -27,6 +31,46 @@ def test_rows_come_as_from_djangos(make_wrapper: MakeWrapper) -> None:
 def test_errors_are_djangos(make_wrapper: MakeWrapper, method: str) -> None:
     with make_wrapper().cursor() as cursor, pytest.raises(ProgrammingError):
         getattr(cursor, method)()
+
+
+def test_a_refused_statement_is_djangos_error(make_wrapper: MakeWrapper) -> None:
+    with make_wrapper().cursor() as cursor:
+        for arguments in (["SELECT nothing"], ["SELECT nothing WHERE 1 = %s", [1]]):
+            with pytest.raises(ProgrammingError) as caught:
+                cursor.execute(*arguments)
+            assert isinstance(caught.value.__cause__, psycopg.errors.UndefinedColumn)
+
+
+def test_a_broken_transaction_is_told(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+    with wrapper.cursor() as cursor:
+        wrapper.needs_rollback = True
+        with pytest.raises(TransactionManagementError, match="atomic"):
+            cursor.execute("SELECT 1")
+        wrapper.needs_rollback = False
+
+
+def test_a_query_too_early_is_told(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make_wrapper().cursor() as cursor:
+        monkeypatch.setattr(apps, "ready", False)
+        with pytest.warns(RuntimeWarning, match="app initialization"):
+            cursor.execute("SELECT 1")
+
+
+def test_execute_wrappers_are_called(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+    seen = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        seen.append((sql, params, many, context["connection"]))
+        return execute(sql, params, many, context)
+
+    with wrapper.cursor() as cursor, wrapper.execute_wrapper(note):
+        cursor.execute("SELECT %s", [1])
+        assert cursor.fetchall() == [(1,)]
+    assert seen == [("SELECT %s", [1], False, wrapper)]
 
 
 def test_queries_are_logged_as_ever(make_wrapper: MakeWrapper) -> None:

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import OperationalError
 from django.test import override_settings
@@ -387,3 +389,51 @@ def test_close_pool_from_anywhere_at_any_time(make_wrapper: MakeWrapper) -> None
 
 def test_the_default_connection_is_pooled() -> None:
     assert isinstance(connections[DEFAULT_DB_ALIAS], PooledDatabaseMixin)
+
+
+# What others put around Django's methods
+
+
+def test_another_mixins_create_cursor_has_its_say(make_wrapper: MakeWrapper) -> None:
+    made = []
+
+    class Noting(PostgreSQLDatabaseWrapper):
+        def create_cursor(self, name: str | None = None) -> Any:
+            made.append(name)
+            return super().create_cursor(name)
+
+    class Engine(PooledDatabaseMixin, Noting):
+        pass
+
+    wrapper = Engine(make_wrapper().settings_dict, "noting")
+    try:
+        hold(wrapper)
+        made.clear()
+        assert fetch(wrapper, "SELECT 1") == 1
+    finally:
+        wrapper.close()
+        wrapper.close_pool()
+    assert made == [None]
+
+
+def test_whoever_blocks_the_database_blocks_an_open_connection_too(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pytest-django does for tests that didn't ask for the database."""
+    wrapper = make_wrapper()
+    hold(wrapper)
+
+    def refuse(self: Any) -> None:
+        raise RuntimeError("no database here")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
+    with pytest.raises(RuntimeError, match="no database here"):
+        wrapper.cursor()
+
+
+def test_an_error_of_a_borrow_is_djangos_wherever_it_begins(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper(USER="nobody_knows", AUTOCOMMIT=False)
+    for begin in (wrapper.cursor, wrapper.ensure_connection, wrapper.get_autocommit):
+        with pytest.raises(OperationalError) as caught:
+            begin()
+        assert isinstance(caught.value.__cause__, psycopg.OperationalError)

@@ -62,11 +62,11 @@ STATE = {
     "SELECT INTO TEMP": ("SELECT 1 AS n INTO TEMP left_over", "SELECT to_regclass('left_over')"),
     "advisory lock": (
         "SELECT pg_advisory_lock(4711)",
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
     ),
     "tried advisory lock": (
         "SELECT pg_try_advisory_lock_shared(4711)",
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
     ),
     "LISTEN": ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()"),
     "PREPARE": ("PREPARE plan AS SELECT 1", "SELECT count(*) FROM pg_prepared_statements"),
@@ -77,6 +77,7 @@ STATE = {
     "seed": ("SELECT setseed(0.5)", "SELECT 1"),
     "DO": ("DO $$ BEGIN PERFORM set_config('work_mem', '5MB', false); END $$", "SHOW work_mem"),
     "a function, by what it reports": ("SELECT sneaky()", "SHOW application_name"),
+    "a default that calls one": ("INSERT INTO sneaks DEFAULT VALUES", "SHOW application_name"),
 }
 
 
@@ -85,8 +86,11 @@ def test_state_is_gone(wrapper: DatabaseWrapper, name: str) -> None:
     do, look = STATE[name]
     execute(
         wrapper,
+        # One after the other: other tests do it at the same time.
+        "SELECT pg_advisory_xact_lock(815);"
         "CREATE OR REPLACE FUNCTION sneaky() RETURNS void LANGUAGE plpgsql AS "
-        "'BEGIN SET application_name = sneaky; END'",
+        "'BEGIN SET application_name = sneaky; END';"
+        "CREATE TABLE IF NOT EXISTS sneaks (n text DEFAULT sneaky()::text)",
     )
     new, pid = fetch(wrapper, look), backend_pid(wrapper)
     resets = statistics(wrapper).resets
