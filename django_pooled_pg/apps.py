@@ -15,7 +15,8 @@ class PooledPgConfig(AppConfig):
 
     def ready(self) -> None:
         from .prewarming import prewarm_if_serving
-        from .validation import check_all
+        from .validation import check_all, check_deploy
 
         register(check_all)
+        register(check_deploy, deploy=True)
         prewarm_if_serving()

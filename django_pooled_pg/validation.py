@@ -1,50 +1,80 @@
-"""Owns the system checks; must not connect to a database."""
+"""Owns what Django calls to check pools; what is checked, beyond the options, is in `checks/`.
+
+Only `PoolValidation`, which Django calls with `--database`, connects to a database.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.validation import BaseDatabaseValidation
+from django.db.backends.postgresql.base import DatabaseWrapper
 
+from .checks.messages import message
+from .checks.options import check_options
+from .checks.project import check_deployment, check_settings
+from .checks.server import check_server
 from .pooling.config import PoolConfig
 
 
 class PoolValidation(BaseDatabaseValidation):
-    """Checks one alias: `manage.py check --database ALIAS`, where the app isn't installed."""
+    """Checks one alias against its server: `manage.py check --database ALIAS`.
+
+    Where the app isn't installed, it checks the alias' settings, too.
+    """
+
+    connection: DatabaseWrapper
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         messages = super().check(**kwargs)
         if not apps.is_installed("django_pooled_pg"):
             messages += _check(self.connection)
+        config = _config(self.connection)
+        if isinstance(config, PoolConfig):
+            messages += check_server(self.connection, config)
         return messages
 
 
 def check_all(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check the pools of all aliases; registered by the app, so that each start runs it."""
-    return [
-        message
-        for alias in connections
-        if isinstance(connections[alias].validation, PoolValidation)
-        for message in _check(connections[alias])
-    ]
+    """Check the settings of all aliases; registered by the app, so that each start runs it."""
+    messages = [*check_settings()]
+    for connection in _engines():
+        messages += _check(connection)
+    return messages
+
+
+def check_deploy(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check what matters in production; registered by the app for `manage.py check --deploy`."""
+    return [*check_deployment()] if any(_config(each) for each in _engines()) else []
+
+
+def _engines() -> Iterator[BaseDatabaseWrapper]:
+    for alias in connections:
+        if isinstance(connections[alias].validation, PoolValidation):
+            yield connections[alias]
+
+
+def _config(connection: BaseDatabaseWrapper) -> PoolConfig | CheckMessage | None:
+    """Return what the pool is configured to be, `None` without a pool, or what is wrong."""
+    try:
+        return PoolConfig.from_settings(connection.alias, connection.settings_dict)
+    except ImproperlyConfigured as ex:
+        hint = "Every option is described in docs/settings.md."
+        return message("E001", str(ex), hint, connection.alias)
 
 
 def _check(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
-    try:
-        PoolConfig.from_settings(connection.alias, connection.settings_dict)
-    except ImproperlyConfigured as ex:
-        return [
-            Error(
-                str(ex),
-                hint="Every option is described in docs/settings.md.",
-                obj=f"DATABASES[{connection.alias!r}]",
-                id="pooled_pg.E001",
-            )
-        ]
-    return []
+    config = _config(connection)
+    if config is None:
+        return []
+    if isinstance(config, CheckMessage):
+        return [config]
+    return check_options(connection.alias, connection.settings_dict, config)

@@ -19,6 +19,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
+from . import request_log
 from .client import PooledDatabaseClient
 from .cursor_wrapper import CursorWrapper
 from .monitoring import endpoint
@@ -157,7 +158,10 @@ class PooledDatabaseMixin(_Base):
         self.errors_occurred = False
         self._forked_in_atomic = False
 
-        self._lease = lease = pool.borrow(self._self_ref)
+        if request_log.in_use and (record := request_log.current()) is not None:
+            self._lease = lease = record.borrow(pool, self._self_ref)
+        else:
+            self._lease = lease = pool.borrow(self._self_ref)
         self.connection = lease.connection
         session = lease.session
         self._using += 1

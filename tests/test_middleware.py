@@ -64,7 +64,7 @@ def querying_middleware(get_response: Callable[[HttpRequest], Any]) -> Any:
 
 @pytest.fixture(autouse=True)
 def exhausted(make_wrapper: MakeWrapper) -> Iterator[None]:
-    options = {"max_size": 1, "timeout": 0.2}
+    options = {"max_size": 1, "timeout": 1}
     holder = make_wrapper(pool=options, alias="busy")
     busy.wrapper = make_wrapper(pool=options, alias="busy")
     holder.ensure_connection()

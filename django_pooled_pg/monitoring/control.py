@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,18 +10,34 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..pooling import registry
 from ..pooling.pool import Pool
+from .snapshot import process_snapshot
+
+logger = logging.getLogger(__name__)
+
+
+class WrongRequest(ValueError):
+    """What was asked for makes no sense; its text is for the one who asked."""
 
 
 def control(
     action: str, alias: str, min_size: int | None = None, max_size: int | None = None
 ) -> dict[str, Any]:
-    """Do `action` (see `ACTIONS`) to the pools of an alias; return `{"done": [...]}`.
+    """Do `action` (see `ACTIONS`) to the pools of an alias; return what was done.
 
-    That has for each pool its `name`, and either `said`, what was done, or `error`. The sizes are
-    for `"resize"`. Raises `ValueError` for an unknown action.
+    - `process`: as in `process_snapshot`;
+    - `done`: for each pool its `name`, and either `said`, what was done, or `error`.
+
+    The sizes are for `"resize"`. Raises `WrongRequest`.
     """
-    if action not in ACTIONS:
-        raise ValueError(f"no action is named {action!r}, only: {', '.join(ACTIONS)}")
+    if action not in tuple(ACTIONS):  # whatever type it has
+        raise WrongRequest(f"no action is named {action!r}, only: {', '.join(ACTIONS)}")
+    if not isinstance(alias, str):
+        raise WrongRequest(f"'alias' is not a text but {alias!r}")
+    if action == "resize":
+        if min_size is None and max_size is None:
+            raise WrongRequest("'resize' needs 'min_size', 'max_size' or both")
+    elif min_size is not None or max_size is not None:
+        raise WrongRequest(f"'min_size' and 'max_size' are for 'resize', not for {action!r}")
     done = []
     for pool in registry.pools():
         if pool.alias != alias:
@@ -33,12 +50,17 @@ def control(
             done.append({"name": pool.name, "said": said})
         except ImproperlyConfigured as ex:
             done.append({"name": pool.name, "error": str(ex)})
-    return {"done": done}
+        except Exception as ex:  # told to the one who asked; the other pools have their turn
+            logger.exception("Pool %r: could not %s", pool.name, action)
+            done.append({"name": pool.name, "error": f"{type(ex).__name__}; see the site's log"})
+    return {"process": process_snapshot()["process"], "done": done}
 
 
 def _drain(pool: Pool) -> str:
     s = pool.statistics()
     pool.drain()
+    if s.paused:
+        return f"paused: nothing is idle; {s.in_use} in use are closed as they return"
     return f"replacing {s.idle} idle connections now, and {s.in_use} in use as they return"
 
 
@@ -60,13 +82,14 @@ def _resize(pool: Pool, min_size: int | None = None, max_size: int | None = None
 def _pause(pool: Pool) -> str:
     s = pool.statistics()
     pool.pause()
-    return f"paused: closed {s.idle} idle connections; {s.in_use} in use are closed as they return"
+    already = "paused already" if s.paused else f"paused: closed {s.idle} idle connections"
+    return f"{already}; {s.in_use} in use are closed as they return"
 
 
 def _resume(pool: Pool) -> str:
-    waiting = pool.statistics().waiting
+    s = pool.statistics()
     pool.resume()
-    return f"resumed: {waiting} borrowers were waiting"
+    return f"resumed: {s.waiting} borrowers were waiting" if s.paused else "was not paused"
 
 
 ACTIONS: dict[str, Callable[[Pool], str]] = {

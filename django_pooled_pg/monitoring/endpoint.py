@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any
 
 from . import leftovers
-from .control import control
+from .control import WrongRequest, control
 from .runtime_dir import runtime_dir
 from .snapshot import process_snapshot
 
@@ -273,6 +273,8 @@ def _answer(request: bytes) -> dict[str, Any]:
         return _error(f"The request is none of: {', '.join(_REQUESTS)}.")
     try:
         return {"ok": True, "result": ask(**arguments)}
+    except WrongRequest as ex:
+        return _error(str(ex))
     except Exception as ex:  # told to the one who asked; the endpoint lives on
         logger.exception("The poolstats endpoint could not answer %r", name)
         return _error(f"{type(ex).__name__} in the process that was asked")

@@ -1,35 +1,41 @@
-"""Owns how reports are shown to people and to programs; asks nobody itself."""
+"""Owns how pools, holders, server and advice are shown as text or JSON; asks nobody itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from .figures import Pool, total
+from ..pooling.statistics import BOUNDS
+from .advice import Advice
+from .columns import aligned, duration, milliseconds
+from .figures import Pool, percentile, total
 from .report import ProcessReport
+from .server import ServerSide
 
-_HEADER = (
-    "ALIAS",
-    "PROCESS",
-    "SIZE",
-    "IN USE",
-    "IDLE",
-    "WAITING",
-    "BORROWS",
-    "WAIT MEAN",
-    "WAIT MAX",
-    "HELD MEAN",
-    "HELD MAX",
-    "CONNECTS",
-    "ERRORS",
-)
-_TEXT_COLUMNS = 2
+_PERCENTILES = (50, 95, 99)
+_TIME_COLUMNS = (*(f"P{number}" for number in _PERCENTILES), "MAX")
+_NOT_IN_GROUPS = ("ALIAS", "PROCESS", "SIZE", "IN USE", "IDLE", "WAITING", "BORROWS")
+_HEADER = (*_NOT_IN_GROUPS, *_TIME_COLUMNS, *_TIME_COLUMNS, "CONNECTS", "ERRORS")
+_GROUPS = (*[""] * len(_NOT_IN_GROUPS), "WAIT", "", "", "", "HELD", "", "", "", "", "")
+# The rest of the counters: most are 0, and some never should be anything else.
+_EVENTS = {
+    "exhausted": "exhausted",
+    "connect_errors": "connects failed",
+    "reclaimed": "reclaimed",
+    "dead": "dead",
+    "resets": "resets",
+    "pinned": "pinned",
+}
 _TIMES = (
     *("timeout", "worked_total"),
     *("wait_total", "wait_max", "held_total", "held_max", "connect_total", "connect_max"),
 )
+SINCE_START = "since each process started"
+
+
+# Pools
 
 
 def as_json(reports: Sequence[ProcessReport], database: str | None = None) -> list[dict[str, Any]]:
@@ -37,8 +43,9 @@ def as_json(reports: Sequence[ProcessReport], database: str | None = None) -> li
 
     Each has `pid` and either `error`, for a process that didn't answer, or `parent_pid`,
     `process`, `started_epoch_seconds` and `pools`. Each pool has the fields of
-    `PoolStatistics`, with `wait_total_seconds`, `wait_max_seconds`, `held_total_seconds` and
-    `held_max_seconds` for the times.
+    `PoolStatistics`, with `wait_total_seconds` and the like for times, then
+    `wait_p50_seconds`, `..._p95_...` and `..._p99_...`, the same for `held` and `connect`
+    (`None` where nothing was measured), and `bucket_bounds_seconds`.
     """
     processes: list[dict[str, Any]] = []
     for report in reports:
@@ -57,83 +64,190 @@ def as_json(reports: Sequence[ProcessReport], database: str | None = None) -> li
     return processes
 
 
-def table(reports: Sequence[ProcessReport], database: str | None = None) -> str:
+def table(
+    reports: Sequence[ProcessReport], database: str | None = None, period: str = SINCE_START
+) -> str:
     """Return a table of all pools, by alias and process, with a total for each alias.
 
     With `database`, pools of that alias only. Times are in milliseconds; ERRORS counts failed
-    attempts to connect and borrowers turned away. Processes that didn't answer come below.
-    Empty when there is nothing to show.
+    attempts to connect and borrowers turned away. `period` says what the counts and times are
+    of. Processes that didn't answer come below. Empty when there is nothing to show.
     """
     blocks = []
-    rows = list(_rows(reports, database))
-    if rows:
-        blocks.append(_aligned([_HEADER, *rows]) + "\nTimes are in milliseconds.")
+    found = sorted(_found(reports, database), key=itemgetter(0, 1))
+    if found:
+        rows: list[Sequence[str]] = [_HEADER]
+        notes: list[str] = []
+        for alias, group in groupby(found, key=itemgetter(0)):
+            members = list(group)
+            rows += _rows(alias, members)
+            notes += _events(alias, total([pool for *_, pool in members]))
+        notes.append(f"Times are in milliseconds; counts and times {period}.")
+        blocks.append("\n".join([aligned(rows, 2, _GROUPS), *notes]))
     silent = [f"Process {r.pid}: {r.error}" for r in reports if r.snapshot is None]
     if silent:
         blocks.append("\n".join(silent))
     return "\n\n".join(blocks)
 
 
+_Found = tuple[str, int, str, Pool]
+
+
 def _pools_of(snapshot: dict[str, Any], database: str | None) -> list[Pool]:
     return [p for p in snapshot["pools"] if database is None or p["alias"] == database]
 
 
+def _found(reports: Sequence[ProcessReport], database: str | None) -> Iterator[_Found]:
+    for report in reports:
+        if report.snapshot is not None:
+            for pool in _pools_of(report.snapshot, database):
+                yield pool["alias"], report.pid, report.snapshot["process"], pool
+
+
 def _with_units(pool: Pool) -> Pool:
-    return {f"{key}_seconds" if key in _TIMES else key: value for key, value in pool.items()}
+    shown = {f"{key}_seconds" if key in _TIMES else key: value for key, value in pool.items()}
+    for of in ("wait", "held", "connect"):
+        for number, value in zip(_PERCENTILES, _percentiles(pool, of), strict=True):
+            shown[f"{of}_p{number}_seconds"] = value
+    return {**shown, "bucket_bounds_seconds": list(BOUNDS)}
 
 
-def _rows(reports: Sequence[ProcessReport], database: str | None) -> Iterator[tuple[str, ...]]:
+def _percentiles(pool: Pool, of: str) -> list[float | None]:
+    buckets, longest = pool[f"{of}_buckets"], pool[f"{of}_max"]
+    return [percentile(buckets, number / 100, longest) for number in _PERCENTILES]
+
+
+def _rows(alias: str, members: Sequence[_Found]) -> Iterator[Sequence[str]]:
+    for _, pid, process, pool in members:
+        label = alias if pool["name"] == alias else f"{alias} ({pool['name']})"
+        yield (_marked(label, pool), f"{pid} {process}", *_figures(pool))
+    pids = {pid for _, pid, _, _ in members}
+    count = "1 process" if len(pids) == 1 else f"{len(pids)} processes"
+    added = total([pool for *_, pool in members])
+    yield (_marked(alias, added), f"total of {count}", *_figures(added))
+
+
+def _marked(label: str, pool: Pool) -> str:
+    return f"{label} PAUSED" if pool["paused"] else label
+
+
+def _figures(pool: Pool) -> Iterator[str]:
+    yield f"{pool['size']}/{pool['max_size']}"
+    for name in ("in_use", "idle", "waiting", "borrows"):
+        yield f"{pool[name]}"
+    for of in ("wait", "held"):
+        yield from map(milliseconds, _percentiles(pool, of))
+        yield milliseconds(pool[f"{of}_max"] if any(pool[f"{of}_buckets"]) else None)
+    yield f"{pool['connects']}"
+    yield f"{pool['connect_errors'] + pool['exhausted']}"
+
+
+def _events(alias: str, pool: Pool) -> Iterator[str]:
+    said = [f"{pool[name]} {words}" for name, words in _EVENTS.items() if pool[name]]
+    if returns := pool["returns"]:
+        held, worked = pool["held_total"] / returns, pool["worked_total"] / returns
+        said.append(
+            f"held {milliseconds(held)} on average, of which the database worked "
+            f"{milliseconds(worked)}"
+        )
+    if said:
+        yield f"{alias}: {', '.join(said)}."
+
+
+# Holders
+
+
+def longest_held(
+    reports: Sequence[ProcessReport], number: int, database: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the `number` leases that are open longest, over all processes, for JSON.
+
+    Each has what a snapshot's `holders` have, with `held_seconds`, and its `pid`.
+    """
     found = [
-        (pool["alias"], report.pid, report.snapshot["process"], pool)
+        {"pid": report.pid, **holder}
         for report in reports
         if report.snapshot is not None
-        for pool in _pools_of(report.snapshot, database)
+        for holder in report.snapshot.get("holders", [])
+        if database is None or holder["alias"] == database
     ]
-    found.sort(key=itemgetter(0, 1))
-    for alias, group in groupby(found, key=itemgetter(0)):
-        pools = []
-        pids = set()
-        for _, pid, process, pool in group:
-            label = alias if pool["name"] == alias else f"{alias} ({pool['name']})"
-            yield (label, f"{pid} {process}", *_figures(pool))
-            pools.append(pool)
-            pids.add(pid)
-        count = "1 process" if len(pids) == 1 else f"{len(pids)} processes"
-        yield (alias, f"total of {count}", *_figures(total(pools)))
+    found.sort(key=itemgetter("held"), reverse=True)
+    return [
+        {f"{k}_seconds" if k == "held" else k: v for k, v in holder.items()}
+        for holder in found[:number]
+    ]
 
 
-def _figures(pool: Pool) -> tuple[str, ...]:
-    borrows, returns = pool["borrows"], pool["returns"]
-    return (
-        f"{pool['size']}/{pool['max_size']}",
-        f"{pool['in_use']}",
-        f"{pool['idle']}",
-        f"{pool['waiting']}",
-        f"{borrows}",
-        _milliseconds(pool["wait_total"] / borrows) if borrows else "-",
-        _milliseconds(pool["wait_max"]) if borrows else "-",
-        _milliseconds(pool["held_total"] / returns) if returns else "-",
-        _milliseconds(pool["held_max"]) if returns else "-",
-        f"{pool['connects']}",
-        f"{pool['connect_errors'] + pool['exhausted']}",
+def holders_table(holders: Sequence[dict[str, Any]]) -> str:
+    """Return a table of what `longest_held` returned."""
+    if not holders:
+        return "No connection is held at this moment."
+    rows = [("ALIAS", "PROCESS", "THREAD", "PINNED BY", "HELD", "PLACE")]
+    for holder in holders:
+        rows.append(
+            (
+                holder["alias"],
+                f"{holder['pid']}",
+                holder["thread"],
+                holder["pinned"] or "-",
+                duration(holder["held_seconds"]),
+                holder["place"].removeprefix("at "),
+            )
+        )
+    return "Held longest at this moment:\n" + aligned(rows, 6)
+
+
+# Server
+
+
+def server_text(side: ServerSide) -> str:
+    """Return what the server says about one alias: a line of totals, a table, what is hidden."""
+    if side.error is not None:
+        return f"Server of {side.alias}: can't be asked: {side.error}"
+    limits = [f"max_connections {side.max_connections} less {side.reserved} reserved"]
+    if side.role_limit is not None:
+        limits.append(f"{side.role_limit} for this role")
+    if side.database_limit is not None:
+        limits.append(f"{side.database_limit} for this database")
+    lines = [
+        f"Server of {side.alias} (PostgreSQL {side.version}): {side.ours} connections of this "
+        f"project, {side.total - side.ours} others, {side.allowed} allowed ({', '.join(limits)})."
+    ]
+    if side.sessions:
+        rows = [("HOST", "APPLICATION", "STATE", "COUNT", "LONGEST", "LONGEST TRANSACTION")]
+        for group in side.sessions:
+            rows.append(
+                (
+                    group.host,
+                    group.application_name or "-",
+                    group.state,
+                    f"{group.count}",
+                    _duration_or_dash(group.longest_in_state),
+                    _duration_or_dash(group.longest_transaction),
+                )
+            )
+        lines.append(aligned(rows, 3))
+    lines.append(
+        f"Idle in transaction: {side.idle_in_transaction}, longest "
+        f"{_duration_or_dash(side.longest_idle_in_transaction)}; longest transaction: "
+        f"{_duration_or_dash(side.longest_transaction)}."
     )
-
-
-def _milliseconds(seconds: float) -> str:
-    milliseconds = seconds * 1000
-    # Three digits where they tell something: a borrow without a wait takes microseconds.
-    if milliseconds < 1:
-        return f"{milliseconds:.3f}"
-    return f"{milliseconds:.1f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if number < _TEXT_COLUMNS else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
+    if side.hidden:
+        lines.append(
+            f"Hidden: what {side.hidden} of the others are and do, since this role is no member "
+            "of pg_monitor; some may be workers of a query, which are no connections."
+        )
     return "\n".join(lines)
+
+
+def _duration_or_dash(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(seconds)
+
+
+# Advice
+
+
+def advice_text(advice: Iterable[Advice]) -> str:
+    """Return one paragraph for each advice, with its alias and rule."""
+    lines = [f"{each.alias}: {each.text} [{each.rule}]" for each in advice]
+    return "\n".join(["Advice:", *lines]) if lines else "Nothing to advise."

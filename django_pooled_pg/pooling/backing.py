@@ -1,6 +1,6 @@
-"""Owns every use of psycopg_pool's private names; decides nothing about leases.
+"""Owns the seams to psycopg_pool, and its usual pool; decides nothing about leases.
 
-Read against psycopg_pool 3.3.3. `tests/pooling/test_backing.py` fails when one of these seams
+With `claim.py` and `null_backing.py` all that relies on psycopg_pool's private names. Read against psycopg_pool 3.3.3. `tests/pooling/test_backing.py` fails when one of these seams
 moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
@@ -23,16 +23,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
-import psycopg
-from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool
 from psycopg_pool.base import AttemptWithBackoff
-from psycopg_pool.pool import MaintenanceTask, ReturnConnection, Schedule, ShrinkPool, WaitingClient
+from psycopg_pool.pool import MaintenanceTask, ReturnConnection, Schedule, ShrinkPool
 
-from .config import PoolConfig
-
-Connection: TypeAlias = psycopg.Connection[Any]
+from .claim import Claim, ConnectFailed
+from .config import Connection
 
 
 class ShortBackoff(AttemptWithBackoff):
@@ -50,53 +48,6 @@ class ShortBackoff(AttemptWithBackoff):
         self.delay = min(self.delay, self.LONGEST_DELAY)
 
 
-class _Claim(WaitingClient[Connection]):
-    """A borrower's place in the queue, which an interrupt at any moment can't break.
-
-    psycopg_pool's own waits on a `threading.Condition`, which an interrupt (Ctrl-C, a task's
-    time limit) may leave locked, and with it the pool. One that timed out or was interrupted
-    must also leave the queue: it would count for `max_waiting`, or be handed a connection.
-    """
-
-    def __init__(self) -> None:
-        # Not super's, which makes that condition.
-        self.conn = self.error = None
-        # Guards the choice between `conn` and `error`, of which only one is ever set.
-        self._choice = threading.Lock()
-        self._settled = threading.Lock()
-        self._settled.acquire()
-
-    def wait(self, timeout: float) -> Connection:
-        if not self._settled.acquire(timeout=max(0.0, timeout)):
-            self.fail(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
-        if self.error is not None:
-            raise self.error
-        assert self.conn is not None
-        return self.conn
-
-    def set(self, conn: Connection) -> bool:
-        return self._settle(conn, None)
-
-    def fail(self, error: Exception) -> bool:
-        return self._settle(None, error)
-
-    def _settle(self, conn: Connection | None, error: Exception | None) -> bool:
-        with self._choice:
-            if self.conn is not None or self.error is not None:
-                return False
-            self.conn, self.error = conn, error
-        self._settled.release()
-        return True
-
-    def abandon(self) -> Connection | None:
-        """Make sure that nothing is handed over any more; return what was."""
-        with self._choice:
-            if self.error is None:
-                self.error = PoolTimeout("the borrower has gone")
-            conn, self.conn = self.conn, None
-            return conn
-
-
 class _Call(MaintenanceTask):
     """Whatever is to be done in a worker thread, also when the pool is being closed."""
 
@@ -111,7 +62,7 @@ class _Call(MaintenanceTask):
         raise NotImplementedError  # run() is all there is
 
 
-class _Seams(ConnectionPool[Connection]):
+class Seams(ConnectionPool[Connection]):
     """What both kinds of psycopg_pool get from us."""
 
     @property
@@ -167,32 +118,38 @@ class _Seams(ConnectionPool[Connection]):
         One that is too much since the pool was made smaller is closed.
         """
         with self._lock:
+            # Counted here, so that of two that return at once not both go for one that is too much.
             surplus = 0 < self._max_size < self._nconns
+            self._nconns -= surplus
         if surplus:
-            self.drop(connection)
+            connection._pool = None
+            connection.close()
         else:
             self.putconn(connection)
 
-    def resize_to(self, min_size: int, max_size: int) -> None:
-        """Change the limits; close idle connections that are too much, lent ones as they return."""
+    def resize_to(self, min_size: int, max_size: int) -> list[Connection]:
+        """Change the limits; return the idle connections that are too much, to be closed.
+
+        They count no more.
+        """
         with self._lock:
             self._min_size, self._max_size = min_size, max_size
-            surplus = [
-                self._pool.popleft()
-                for _ in range(min(len(self._pool), max(0, self._nconns - max_size)))
-            ]
+            too_much = max(0, self._nconns - max_size)
+            surplus = [self._pool.popleft() for _ in range(min(len(self._pool), too_much))]
             self._nconns -= len(surplus)
+            self._nconns_min = min(self._nconns_min, len(self._pool))
             if self._waiting:
                 self._maybe_grow_pool()
-        for connection in surplus:
-            connection.close()
+        return surplus
 
     def take_all_idle(self) -> list[Connection]:
-        """Remove the idle connections; they still count: each is to be put back, or dropped."""
+        """Lend all idle connections: each is to be taken back, or dropped."""
         with self._lock:
             taken = list(self._pool)
             self._pool.clear()
             self._nconns_min = 0
+            for connection in taken:
+                connection._pool = self
         return taken
 
     def in_worker(self, function: Callable[[], None]) -> bool:
@@ -210,10 +167,11 @@ class _Seams(ConnectionPool[Connection]):
         In place of psycopg_pool's `getconn`, which counts and logs what is counted elsewhere.
         Raises what that does, and `ConnectFailed`.
         """
-        self._check_open_getconn()
-        claim = _Claim()
+        claim = Claim()
         try:
             with self._lock:
+                # Here, and not before: in the queue of a pool that was closed nobody is served.
+                self._check_open_getconn()
                 connection = self._get_ready_connection(timeout)
                 if connection is None:
                     self._waiting.append(claim)
@@ -255,7 +213,7 @@ class _Seams(ConnectionPool[Connection]):
         self._opened = self._closed = True
 
 
-class Backing(_Seams):
+class Backing(Seams):
     """A `ConnectionPool` that connects when somebody asks for a connection."""
 
     def take_idle(self) -> Connection | None:
@@ -308,49 +266,3 @@ class Backing(_Seams):
         with self._lock:
             if self._nconns < self._min_size:
                 self._maybe_grow_pool()
-
-
-class NullBacking(_Seams, NullConnectionPool[Connection]):
-    """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
-
-    def take_idle(self) -> None:
-        """There are none."""
-
-    def put_idle(self, connection: Connection, now: float) -> bool:
-        return False
-
-    def fill(self) -> None:
-        """Nothing to fill."""
-
-
-AnyBacking: TypeAlias = Backing | NullBacking
-
-
-def make_backing(
-    name: str, config: PoolConfig, connector: Any, lock: threading.RLock
-) -> AnyBacking:
-    """Make a pool that isn't open yet; `connector` is what it calls `connect` of."""
-    backing = (NullBacking if config.pool_class == "null" else Backing)(
-        connection_class=connector,
-        min_size=config.min_size,
-        max_size=config.max_size,
-        open=False,
-        name=name,
-        timeout=config.timeout,
-        max_waiting=config.max_waiting,
-        max_lifetime=config.max_lifetime,
-        max_idle=config.max_idle,
-        reconnect_timeout=config.reconnect_timeout,
-        reconnect_failed=config.reconnect_failed,
-        num_workers=config.num_workers,
-    )
-    backing._lock = lock
-    return backing
-
-
-class ConnectFailed(Exception):
-    """Carries the error of a failed connect to a borrower that waits; never leaves the pool."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error

@@ -12,8 +12,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from . import session as sessions
-from .backing import AnyBacking, Connection
-from .config import PoolConfig
+from .config import Connection, PoolConfig
+from .null_backing import AnyBacking
 from .session import Session, session_of
 
 logger = logging.getLogger(__name__)

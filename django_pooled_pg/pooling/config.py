@@ -11,12 +11,13 @@ import difflib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
-ConnectionCallback = Callable[[psycopg.Connection[Any]], None]
+Connection: TypeAlias = psycopg.Connection[Any]
+ConnectionCallback = Callable[[Connection], None]
 Prewarm = Literal[False, True, "wait"]
 
 # Keywords of psycopg_pool that make no sense here, with what to write instead.

@@ -17,8 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from . import session
-from .backing import Connection
-from .config import ConnectionCallback
+from .config import Connection, ConnectionCallback
 from .cursors import note_statements
 from .fork import detach_from_server
 from .liveness import seems_connected

@@ -12,7 +12,11 @@ from .lease import Lease, describe_longest
 
 
 class Paused(PoolTimeout):
-    """The pool was paused, and not resumed in time."""
+    """The pool is paused: it was not resumed in time or, with `full`, too many wait already."""
+
+    def __init__(self, *, full: bool = False) -> None:
+        super().__init__()
+        self.full = full
 
 
 def explain(
@@ -27,6 +31,8 @@ def explain(
     """Say what happened, in which pool, who holds the connections, and what to do about it."""
     if isinstance(cause, TooManyRequests):
         what = f"{config.max_waiting} borrowers (max_waiting) wait already"
+    elif isinstance(cause, Paused) and cause.full:
+        what = f"it is paused, and {config.max_waiting} borrowers (max_waiting) wait already"
     elif isinstance(cause, Paused):
         what = f"it is paused, and was not resumed within {config.timeout:g} s (timeout)"
     else:

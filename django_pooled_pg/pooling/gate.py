@@ -24,13 +24,13 @@ class Gate:
         return len(self._waiting)
 
     def pass_through(self, timeout: float) -> bool:
-        """Wait until it is open, `timeout` seconds at most; tell whether it is."""
+        """Wait until it is open, `timeout` seconds at most; tell whether it was."""
         if self.is_open():
             return True
         turn = threading.Lock()
         turn.acquire()
-        self._waiting.append(turn)
         try:
+            self._waiting.append(turn)
             # Opened meanwhile, perhaps just before the line above.
             return self.is_open() or turn.acquire(timeout=max(0.0, timeout))
         finally:
@@ -44,9 +44,11 @@ class Gate:
             pass  # it was let through just now
 
     def close(self) -> None:
+        """Let nobody through from now on. Closing it twice is harmless, and so is opening."""
         self._open = False
 
     def open(self) -> None:
+        """Let all who wait go on, in the order in which they came."""
         self._open = True
         while self._waiting:
             try:

@@ -15,7 +15,7 @@ import django
 import psycopg
 
 if TYPE_CHECKING:
-    from .backing import AnyBacking
+    from .null_backing import AnyBacking
     from .pool import Pool
     from .reclaim import Borrower
     from .session import Session

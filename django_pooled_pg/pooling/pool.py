@@ -9,6 +9,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import psycopg
@@ -17,9 +18,9 @@ from django.db import Error
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from . import reclaim
-from .backing import AnyBacking, ConnectFailed, Connection, make_backing
+from .claim import ConnectFailed
 from .cleaning import Cleaning
-from .config import PoolConfig
+from .config import Connection, PoolConfig
 from .connector import Connector, SessionMaker
 from .errors import PoolExhausted
 from .exhaustion import Paused, explain
@@ -28,6 +29,7 @@ from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .ledger import Ledger
 from .liveness import answers
+from .null_backing import AnyBacking, make_backing
 from .reclaim import Borrower, borrower
 from .session import end_cursors, is_clean, session_of
 from .statements import NOTHING
@@ -65,6 +67,8 @@ class Pool:
 
     def _start_empty(self) -> None:
         self._ledger = Ledger()
+        # `None` until there was one: each return looks.
+        self._return_hooks: dict[Lease, Callable[[float], None]] | None = None
         self._gate = Gate()
         self._connector = Connector(
             self.name, self._make, self.config.configure, self._fail_waiting
@@ -129,21 +133,29 @@ class Pool:
                     return lease
 
     def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
-        deadline = started + self.config.timeout
+        deadline, max_waiting = started + self.config.timeout, self.config.max_waiting
         while True:
-            if not self._gate.pass_through(deadline - monotonic()):
-                raise self._exhausted(Paused(), waiting=self._gate.waiting)
-            backing = self._opened()
+            self._pass_gate(deadline, max_waiting)
             try:
+                backing = self._opened()
                 return backing, backing.borrow(deadline - monotonic())
             except PoolClosed:
-                # Somebody called close_pool() meanwhile: go on with the pool that opens next.
-                continue
+                # Somebody called close_pool() or pause() meanwhile: go on with the pool that opens
+                # next. Whoever waits already isn't turned away for others who wait.
+                max_waiting = 0
             except ConnectFailed as failed:
                 # A copy: several borrowers may raise it at once, each with its own traceback.
                 raise copy.copy(failed.error) from failed.error
             except (PoolTimeout, TooManyRequests) as ex:
                 raise self._exhausted(ex, waiting=backing.waiting) from ex
+
+    def _pass_gate(self, deadline: float, max_waiting: int) -> None:
+        gate = self._gate
+        # Here, too: else those who are too many would be turned away all at once by resume().
+        if not gate.is_open() and 0 < max_waiting <= gate.waiting:
+            raise self._exhausted(Paused(full=True), waiting=gate.waiting)
+        if not gate.pass_through(deadline - monotonic()):
+            raise self._exhausted(Paused(), waiting=gate.waiting)
 
     def _drop_dead(self, lease: Lease) -> None:
         # Whatever ended this session probably ended others: look at all idle ones now, rather
@@ -151,6 +163,8 @@ class Pool:
         ledger, backing = self._ledger, lease.backing
         with ledger.lock:
             ledger.leases.discard(lease)
+            # Lent and taken back at once: a count of borrows must not go backwards.
+            ledger.counters.returns += 1
         backing.drop(lease.connection)
         dead = backing.remove_idle(unwanted=self._vetting.is_unwanted)
         for other in dead:
@@ -199,11 +213,14 @@ class Pool:
                 if lease not in ledger.leases:
                     return  # and `clean` may be about somebody else's work by now
                 ledger.leases.remove(lease)
+                if self._return_hooks is not None and lease in self._return_hooks:
+                    self._return_hooks.pop(lease)(now)
                 counters = ledger.counters
                 counters.returns += 1
                 counters.held.add(now - lease.since)
                 counters.worked_total += session.worked
-                counters.reclaimed += reclaimed
+                if reclaimed:
+                    counters.reclaimed += 1
                 session.worked = 0.0
                 session.watcher = None
                 session.idle_since = now
@@ -232,6 +249,23 @@ class Pool:
         else:
             lease.backing.take_back(connection)
 
+    def when_returned(self, lease: Lease, hook: Callable[[float], None]) -> None:
+        """Let `hook` be called once, with `time.monotonic()`, when an open lease ends.
+
+        It is called in whatever thread that happens, with the pool's lock held and while the
+        session is still the lease's: it must be quick, and must not raise.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            hooks = self._return_hooks or {}
+            # Leases may end without a return, if seldom.
+            self._return_hooks = {k: v for k, v in hooks.items() if k in ledger.leases}
+            self._return_hooks[lease] = hook
+
+    def would_clean(self, lease: Lease) -> bool:
+        """Tell whether the lease's session would be rolled back or reset if it ended now."""
+        return self._cleaning.is_needed(lease.connection, lease.session)
+
     def leases(self) -> list[Lease]:
         """Return the open leases."""
         return self._ledger.open_leases()
@@ -246,13 +280,18 @@ class Pool:
         """Open up to `min_size` connections before anybody asks for them.
 
         In the background; with `wait`, return when they are there. `wait` raises what
-        `borrow` would raise when that fails.
+        `borrow` would raise when that fails. While the pool is paused, opening is left to the
+        first borrower after `resume()`.
         """
-        backing = self._opened()
-        backing.fill()
+        try:
+            self._opened().fill()
+        except PoolClosed:
+            pass  # it is paused
         if wait:
             # Borrowing brings the server's own error; psycopg_pool's wait() only times out.
-            self.give_back(self.borrow())
+            lease = self.borrow()
+            backing = lease.backing
+            self.give_back(lease)
             try:
                 backing.wait(self.config.timeout)
             except PoolTimeout as ex:
@@ -283,14 +322,16 @@ class Pool:
         if backing is not None:
             backing.drain()
 
-    def pause(self) -> None:
+    def pause(self, timeout: float = 2.0) -> None:
         """Let borrowers wait, up to their timeout, until `resume()`.
 
         Idle connections are closed now and lent ones when they return, so that the server can be
-        restarted, or another one take its place. In this process only.
+        restarted, or another one take its place. In this process only; a child that it forks is
+        not paused. Waits up to `timeout` seconds for a connection that is being made.
         """
-        self._gate.close()
-        self.close()
+        with self._ledger.lock:  # nobody is between the gate and a pool that opens
+            self._gate.close()
+        self.close(timeout)
 
     def resume(self) -> None:
         """Let those who wait since `pause()` go on."""
@@ -299,20 +340,25 @@ class Pool:
     def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
         """Change `min_size`, `max_size` or both, until this process ends.
 
-        Raises `ImproperlyConfigured` for sizes that don't go together.
+        Idle connections that are too many are closed now, lent ones when they return. Raises
+        `ImproperlyConfigured` for sizes that don't go together.
         """
         ledger = self._ledger
         with ledger.lock:
             self.config = config = self.config.resized(self.alias, min_size, max_size)
             backing = ledger.backing
+            surplus = (
+                backing.resize_to(config.min_size, config.max_size) if backing is not None else []
+            )
+        for connection in surplus:
+            connection.close()
         if backing is not None:
-            backing.resize_to(config.min_size, config.max_size)
             backing.fill()
 
     def check_idle(self) -> tuple[int, int]:
         """Ask the server over each idle connection; return how many were asked, and dropped.
 
-        Takes up to 2 s for each one whose server doesn't answer.
+        All at once: where the server doesn't answer it takes 2 s, and meanwhile none is lent.
         """
         ledger = self._ledger
         with ledger.lock:
@@ -320,22 +366,27 @@ class Pool:
             asked = backing.take_all_idle() if backing is not None else []
             for connection in asked:
                 session_of(connection).in_cleaning = True
-        dropped = 0
-        for connection in asked:
-            assert backing is not None
-            alive = answers(connection)
-            session_of(connection).in_cleaning = False
-            if alive:
-                session_of(connection).idle_since = monotonic()
-                backing.take_back(connection)
-            else:
-                backing.drop(connection)
-                dropped += 1
-        if backing is not None and dropped:
+        if backing is None or not asked:
+            return 0, 0
+        dead: set[Connection] = set()
+        try:
+            with ThreadPoolExecutor(len(asked), "django_pooled_pg-check") as executor:
+                alive = executor.map(answers, asked)
+                dead.update(c for c, answered in zip(asked, alive, strict=True) if not answered)
+        finally:
+            # Whatever came between (no more threads, an interrupt): each one has to go somewhere.
+            for connection in asked:
+                session_of(connection).in_cleaning = False
+                if connection in dead:
+                    backing.drop(connection)
+                else:
+                    session_of(connection).idle_since = monotonic()
+                    backing.take_back(connection)
+        if dead:
             backing.fill()
             with ledger.lock:
-                ledger.counters.dead += dropped
-        return len(asked), dropped
+                ledger.counters.dead += len(dead)
+        return len(asked), len(dead)
 
     def forget_inherited(self) -> None:
         """In a forked child: start empty, and leave the parent's connections alone."""
@@ -361,6 +412,8 @@ class Pool:
         with ledger.lock:
             if ledger.backing is not None:
                 return ledger.backing
+            if not self._gate.is_open():
+                raise PoolClosed("paused")
             ledger.backing = backing = make_backing(
                 self.name, self.config, self._connector, ledger.lock
             )

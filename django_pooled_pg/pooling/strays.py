@@ -9,7 +9,7 @@ import logging
 import math
 from time import monotonic
 
-from .backing import Connection
+from .config import Connection
 from .connector import Connector
 from .ledger import Ledger
 from .session import session_of

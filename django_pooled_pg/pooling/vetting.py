@@ -8,8 +8,7 @@ from time import monotonic
 
 import psycopg
 
-from .backing import Connection
-from .config import PoolConfig
+from .config import Connection, PoolConfig
 from .liveness import answers, exchange, is_alive
 from .session import IDLE, Session, session_of
 

@@ -15,6 +15,7 @@ urlpatterns = [
     path("search/", views.search, name="search"),
     path("async/", views.latest_reviews, name="async"),
     path("slow/", views.slow, name="slow"),
+    path("restock/", views.restock, name="restock"),
     path("stream/", views.stream, name="stream"),
     path("pid", views.pid, name="pid"),
     path("health", views.health, name="health"),

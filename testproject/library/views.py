@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -18,6 +19,7 @@ from .forms import ReviewForm
 from .models import Author, Book, Review
 
 MAX_SLOW_MS = 10_000
+SUPPLIER_SECONDS = 60.0
 
 
 @require_safe
@@ -85,6 +87,30 @@ def slow(request: HttpRequest) -> JsonResponse:
     authors = Author.objects.count()
     time.sleep(ms / 1000)
     return JsonResponse({"authors": authors, "books": Book.objects.count(), "ms": ms})
+
+
+@require_safe
+def restock(request: HttpRequest) -> HttpResponse:
+    """Start to order what is missing, in the background; `?careful=1` holds nothing meanwhile."""
+    careful = request.GET.get("careful") == "1"
+    threading.Thread(target=order_missing, args=(careful,), name="restock", daemon=True).start()
+    return HttpResponse("started\n", status=202, content_type="text/plain")
+
+
+def order_missing(careful: bool) -> None:
+    """Order books that nobody has reviewed; only one does it at a time."""
+    lock = "pg_try_advisory_xact_lock" if careful else "pg_try_advisory_lock_shared"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {lock}(4711)")
+        titles = list(Book.objects.filter(review_count=0).values_list("title", flat=True)[:100])
+    # A session's lock stays, and with it the connection; a transaction's is gone by now.
+    ask_supplier(titles)
+    connection.close()
+
+
+def ask_supplier(titles: list[str]) -> None:
+    """Stands for a service far away that takes its time."""
+    time.sleep(SUPPLIER_SECONDS)
 
 
 @require_safe

@@ -74,7 +74,7 @@ def poolstats() -> dict[int, dict[str, Any]]:
         capture_output=True,
         text=True,
     ).stdout
-    return {process["pid"]: process["pools"][0] for process in json.loads(out)}
+    return {process["pid"]: process["pools"][0] for process in json.loads(out)["processes"]}
 
 
 def test_poolstats_lists_all_workers_and_their_figures_move() -> None:

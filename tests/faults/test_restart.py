@@ -276,3 +276,24 @@ def test_a_connection_in_use_lately_is_lent_without_asking(
     assert time.monotonic() - started < 0.5
     wrapper.close()
     proxy.resume()
+
+
+def test_a_silent_network_fails_each_borrower_of_a_null_pool_in_its_own_time(
+    make_site: MakeSite, proxy: Proxy
+) -> None:
+    """One that connects must not keep the others, or statistics, waiting for it."""
+    timeout = 2.0
+    site = make_site({"class": "null", "max_size": 2, "timeout": timeout}, PORT=str(proxy.port))
+    answered(site.at_once(2))
+    proxy.freeze()
+    with ThreadPoolExecutor(1) as executor:
+        started = time.monotonic()
+        failing = executor.submit(site.at_once, 4)
+        wait_until(lambda: site.pool.statistics().size == 2)
+        assert time.monotonic() - started < timeout
+        answers = failing.result()
+    assert time.monotonic() - started < 2 * timeout
+    assert all(answer.error is not None for answer in answers)
+    proxy.resume()
+    answered(site.at_once(4))
+    assert site.pool.statistics().size == 0

@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.management.commands.poolstats import Command
 from tests.monitoring.members import DATABASES, member
-from tests.support.processes import run_script
+from tests.support.processes import run_script, start_script
 from tests.support.queries import fetch, hold
 
 
@@ -23,15 +27,21 @@ def poolstats(*args: str) -> str:
     return out.getvalue()
 
 
+def processes(*args: str) -> list[dict[str, Any]]:
+    """What `--json` says of the processes."""
+    shown: list[dict[str, Any]] = json.loads(poolstats("--json", *args))["processes"]
+    return shown
+
+
 def test_no_live_process(folder: Path) -> None:
     assert poolstats() == "No live process of this project has a connection pool.\n"
-    assert json.loads(poolstats("--json")) == []
+    assert processes() == []
 
 
 def test_table_of_live_processes(folder: Path) -> None:
     with member(folder) as one, member(folder) as two:
         printed = poolstats()
-    heading, *rows = printed.splitlines()
+    _, heading, *rows = printed.splitlines()
     assert heading.split("  ")[0] == "ALIAS"
     labels = [tuple(" ".join(row.split("  ")[:1]).split()[:1] + row.split()[1:2]) for row in rows]
     first, second = sorted([one.pid, two.pid])
@@ -47,7 +57,7 @@ def test_table_of_live_processes(folder: Path) -> None:
 
 def test_json_of_live_processes(folder: Path) -> None:
     with member(folder) as process:
-        (shown,) = json.loads(poolstats("--json"))
+        (shown,) = processes()
     assert (shown["pid"], shown["parent_pid"]) == (process.pid, os.getpid())
     assert [pool["alias"] for pool in shown["pools"]] == ["default", "other"]
 
@@ -58,7 +68,7 @@ def test_figures_move_with_the_work(
     wrapper = make_wrapper({"max_size": 3})
 
     def figures() -> dict[str, Any]:
-        (process,) = json.loads(poolstats("--json"))
+        (process,) = processes()
         (pool,) = [pool for pool in process["pools"] if pool["alias"] == wrapper.alias]
         return dict(pool)
 
@@ -78,7 +88,7 @@ def test_figures_move_with_the_work(
 
 def test_one_database(folder: Path) -> None:
     with member(folder):
-        (shown,) = json.loads(poolstats("--json", "--database", "default"))
+        (shown,) = processes("--database", "default")
         assert [pool["alias"] for pool in shown["pools"]] == ["default"]
         printed = poolstats("--database", "default")
         assert "default" in printed
@@ -91,7 +101,7 @@ def test_no_pool_of_that_database(folder: Path) -> None:
         assert poolstats("--database", "default") == (
             "No live process of this project has a connection pool of database 'default'.\n"
         )
-        assert json.loads(poolstats("--database", "default", "--json")) == []
+        assert processes("--database", "default") == []
 
 
 def test_unknown_database(folder: Path) -> None:
@@ -99,10 +109,37 @@ def test_unknown_database(folder: Path) -> None:
         poolstats("--database", "defualt")
 
 
-@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "soon"])
-def test_wrong_timeouts(folder: Path, timeout: str) -> None:
-    with pytest.raises(CommandError, match="timeout"):
-        poolstats("--timeout", timeout)
+@pytest.mark.parametrize("option", ["timeout", "watch", "interval"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_wrong_times(folder: Path, option: str, seconds: str) -> None:
+    with pytest.raises(CommandError, match=option):
+        poolstats(f"--{option}={seconds}")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_wrong_numbers_of_holders(folder: Path, number: str) -> None:
+    with pytest.raises(CommandError, match="holders"):
+        poolstats(f"--holders={number}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--json --format table", "--json and --format table"),
+        ("--json --format prometheus", "--json and --format prometheus"),
+        ("--watch --interval 1", "--watch and --interval"),
+        ("--watch --json", "--watch and --format json"),
+        ("--watch --format json", "--watch and --format json"),
+        ("--watch --format prometheus", "--watch and --format prometheus"),
+        ("--interval 1 --format prometheus", "--interval and --format prometheus"),
+        ("--holders --format prometheus", "--holders and --format prometheus"),
+        ("--server --format prometheus", "--server and --format prometheus"),
+        ("--advise --format prometheus", "--advise and --format prometheus"),
+    ],
+)
+def test_options_that_do_not_go_together(folder: Path, options: str, said: str) -> None:
+    with pytest.raises(CommandError, match=f"{said} don't go together"):
+        poolstats(*options.split())
 
 
 def test_processes_that_do_not_answer(folder: Path) -> None:
@@ -111,7 +148,7 @@ def test_processes_that_do_not_answer(folder: Path) -> None:
         printed = poolstats("--timeout", "0.3")
         assert f"{alive.pid} python" in printed
         assert printed.endswith(f"\n\nProcess {stopped.pid}: not answering within 0.3 s\n")
-        shown = {p["pid"]: p for p in json.loads(poolstats("--timeout", "0.3", "--json"))}
+        shown = {p["pid"]: p for p in processes("--timeout", "0.3")}
         assert shown[stopped.pid] == {
             "pid": stopped.pid,
             "error": "not answering within 0.3 s",
@@ -145,6 +182,168 @@ assert not [name for name in os.listdir(settings.POOLED_PG_RUNTIME_DIR)
 
 def test_shows_no_secrets(folder: Path) -> None:
     with member(folder):
-        printed = poolstats() + poolstats("--json")
+        printed = poolstats() + poolstats("--json") + poolstats("--format", "prometheus")
+        printed += poolstats("--holders", "--server", "--advise")
     assert "sesame" not in printed
     assert "secret" not in printed
+
+
+def test_formats(folder: Path) -> None:
+    with member(folder) as process:
+        assert processes() == json.loads(poolstats("--format", "json"))["processes"]
+        assert "ALIAS" in poolstats("--format", "table")
+        printed = poolstats("--format", "prometheus", "--database", "default")
+    assert f'pid="{process.pid}"' in printed
+    assert 'alias="default"' in printed
+    assert 'alias="other"' not in printed
+    assert printed.startswith("# ")
+    assert not printed.endswith("\n\n")
+
+
+def test_json_of_everything(
+    folder: Path, make_wrapper: Callable[..., DatabaseWrapper], database: dict[str, Any]
+) -> None:
+    wrapper = make_wrapper({"max_size": 3}, alias="default")
+    hold(wrapper)
+    asked = ("--json", "--holders", "--server", "--advise", "--database", "default")
+    shown = json.loads(poolstats(*asked))
+    assert set(shown) == {"interval_seconds", "processes", "holders", "server", "advice"}
+    assert shown["interval_seconds"] is None
+    assert {holder["alias"] for holder in shown["holders"]} == {"default"}
+    (side,) = shown["server"]
+    assert (side["alias"], side["ours"] > 0) == ("default", True)
+    assert set(json.loads(poolstats("--json"))) == {"interval_seconds", "processes"}
+
+
+def test_figures_of_an_interval(
+    folder: Path,
+    make_wrapper: Callable[..., DatabaseWrapper],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapper = make_wrapper({"max_size": 3})
+    fetch(wrapper, "SELECT 1")
+
+    def instead_of_sleeping(seconds: float) -> None:
+        assert seconds == 5.0
+        for _ in range(3):
+            fetch(wrapper, "SELECT 1")
+
+    monkeypatch.setattr(f"{Command.__module__}.sleep", instead_of_sleeping)
+    wrapper.close()
+    shown = json.loads(poolstats("--json", "--interval", "5"))
+    (pool,) = [p for p in shown["processes"][0]["pools"] if p["alias"] == wrapper.alias]
+    assert pool["borrows"] == sum(pool["wait_buckets"]) == 3
+    assert 0 < shown["interval_seconds"] < 5
+    assert "counts and times of the last 0." in poolstats("--interval", "5")
+
+
+def test_holders_and_their_place(
+    folder: Path, make_wrapper: Callable[..., DatabaseWrapper]
+) -> None:
+    wrappers = [make_wrapper({"max_size": 2}) for _ in range(3)]
+    for wrapper in wrappers:
+        hold(wrapper)
+
+    def rows(*args: str) -> list[str]:
+        found = poolstats("--holders", *args).split("\n\n")[1].splitlines()
+        assert found[0] == "Held longest at this moment:"
+        return found[2:]
+
+    aliases = [wrapper.alias for wrapper in wrappers]
+    held = [row for row in rows("100") if row.split()[0] in aliases]
+    assert [row.split()[0] for row in held] == aliases
+    assert f"{__file__}:" in held[0]
+    assert len(rows("2")) == 2
+    assert len(rows()) >= 3
+
+
+def test_server(folder: Path, database: dict[str, Any]) -> None:
+    _, said = poolstats("--server").split("\n\n")
+    assert said.startswith("Server of default (PostgreSQL ")
+    assert "less" in said
+
+
+def test_a_server_that_cannot_be_reached_spoils_nothing(
+    folder: Path, make_wrapper: Callable[..., DatabaseWrapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = make_wrapper({"max_size": 1}, HOST="127.0.0.1", PORT="1")
+    monkeypatch.setitem(connections.settings, wrapper.alias, wrapper.settings_dict)
+    with monkeypatch.context() as patched, member(folder) as process:
+        patched.setattr(connections._connections, wrapper.alias, wrapper, raising=False)
+        printed = poolstats("--server", "--advise")
+    assert f"{process.pid} python" in printed
+    assert f"Server of {wrapper.alias}: can't be asked: connection failed" in printed
+    assert "Server of default (PostgreSQL" in printed
+    assert "Nothing to advise." in printed
+
+
+def test_server_of_another_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{Command.__module__}._is_ours", lambda alias: False)
+    with pytest.raises(CommandError, match="'default' doesn't use this engine"):
+        poolstats("--server", "--database", "default")
+    assert "Server of" not in poolstats("--server")
+
+
+def test_advice(folder: Path, make_wrapper: Callable[..., DatabaseWrapper]) -> None:
+    wrapper = make_wrapper({"max_size": 2})
+    assert wrapper.pool is not None
+    hold(wrapper)
+    wrapper.pool.pause()
+    try:
+        printed = poolstats("--advise")
+    finally:
+        wrapper.pool.resume()
+    advice = printed.split("\n\n")[-1].splitlines()
+    assert advice[0] == "Advice:"
+    assert any(line.startswith(f"{wrapper.alias}: 1 of 1 pool paused") for line in advice)
+    assert f"{wrapper.alias} PAUSED" in printed
+    advice = poolstats("--advise").split("\n\n")[-1].splitlines()
+    assert not [line for line in advice if line.startswith(f"{wrapper.alias}:")]
+
+
+WATCH = """
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "poolstats", "--watch", "0.05"])
+print("after", flush=True)
+"""
+
+
+def test_watch_until_ctrl_c(folder: Path) -> None:
+    with member(folder), watching(folder) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        periods = []
+        while len(periods) < 3:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            periods += [line] if "counts and times" in line else []
+        process.send_signal(signal.SIGINT)
+        rest = "\n" + process.stdout.read()
+        assert rest.endswith("\n\nafter\n")  # and no half of a table
+        assert (process.wait(10), process.stderr.read()) == (0, "")
+    assert periods[0].endswith("counts and times since each process started.\n")
+    assert "counts and times of the last 0." in periods[1]
+
+
+def test_watch_ends_when_nobody_reads(folder: Path) -> None:
+    with member(folder), watching(folder) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(10), process.stderr.read()) == (0, "")
+
+
+@contextmanager
+def watching(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start_script(
+        WATCH, DATABASES, INSTALLED_APPS=["django_pooled_pg"], POOLED_PG_RUNTIME_DIR=str(folder)
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()

@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
-from django_pooled_pg.monitoring.render import as_json, table
-from django_pooled_pg.pooling.statistics import empty_buckets
-from tests.monitoring.made_up import pool, report, silent
+import pytest
+
+from django_pooled_pg.monitoring.advice import Advice
+from django_pooled_pg.monitoring.render import (
+    advice_text,
+    as_json,
+    holders_table,
+    longest_held,
+    server_text,
+    table,
+)
+from django_pooled_pg.monitoring.server import ServerSide, Sessions
+from django_pooled_pg.pooling.statistics import BOUNDS, empty_buckets
+from tests.monitoring.made_up import buckets, pool, report, silent
 
 SILENT = silent()
 
@@ -17,8 +30,11 @@ BUSY = pool(
     returns=5,
     wait_total=0.02,
     wait_max=0.0123,
+    wait_buckets=buckets(*[0.00001] * 9, 0.0123),
     held_total=0.1,
     held_max=2.5,
+    held_buckets=buckets(0.001, 0.001, 0.004, 0.004, 2.5),
+    worked_total=0.025,
     connects=7,
     connect_errors=2,
     exhausted=3,
@@ -29,88 +45,92 @@ LESS_BUSY = pool(
     returns=30,
     wait_total=0.06,
     wait_max=0.5,
+    wait_buckets=buckets(*[0.00001] * 29, 0.5),
     held_total=0.6,
     held_max=0.2,
+    held_buckets=buckets(*[0.002] * 30),
     connects=1,
 )
 
 
 def lines(text: str) -> list[list[str]]:
     """The table's lines, but for its heading; cells are at least two blanks apart."""
-    return [[cell.strip() for cell in line.split("  ") if cell] for line in text.splitlines()[1:]]
+    return [[cell.strip() for cell in line.split("  ") if cell] for line in text.splitlines()[2:]]
 
 
 def test_columns() -> None:
-    heading = table([report(12, BUSY)]).splitlines()[0]
-    assert [cell.strip() for cell in heading.split("  ") if cell] == [
-        "ALIAS",
-        "PROCESS",
-        "SIZE",
-        "IN USE",
-        "IDLE",
-        "WAITING",
-        "BORROWS",
-        "WAIT MEAN",
-        "WAIT MAX",
-        "HELD MEAN",
-        "HELD MAX",
-        "CONNECTS",
-        "ERRORS",
+    groups, names = table([report(12, BUSY)]).splitlines()[:2]
+    assert groups.split() == ["WAIT", "HELD"]
+    times = ["P50", "P95", "P99", "MAX"]
+    assert [cell.strip() for cell in names.split("  ") if cell] == [
+        *["ALIAS", "PROCESS", "SIZE", "IN USE", "IDLE", "WAITING", "BORROWS"],
+        *times,
+        *times,
+        *["CONNECTS", "ERRORS"],
     ]
+    assert groups.index("WAIT") == names.index("P50")
+    assert groups.index("HELD") == names.rindex("P50")
 
 
 def test_figures_of_a_pool_in_milliseconds() -> None:
     row = lines(table([report(12, BUSY)]))[0]
-    assert row == (
-        [
-            "default",
-            "12 gunicorn",
-            "3/10",
-            "1",
-            "2",
-            "4",
-            "10",
-            "2.0",
-            "12.3",
-            "20.0",
-            "2500.0",
-            "7",
-            "5",
-        ]
-    )
+    assert row == [
+        *["default", "12 gunicorn", "3/10", "1", "2", "4", "10"],
+        *["0.056", "11.2", "12.1", "12.3"],
+        *["2.8", "2375", "2475", "2500"],
+        *["7", "5"],
+    ]
 
 
-def test_totals_have_weighted_means_and_the_greatest_maximum() -> None:
+def test_totals_add_up() -> None:
     total = lines(table([report(12, BUSY), report(14, LESS_BUSY)]))[2]
-    assert total == (
-        [
-            "default",
-            "total of 2 processes",
-            "4/20",
-            "1",
-            "2",
-            "4",
-            "40",
-            "2.0",
-            "500.0",
-            "20.0",
-            "2500.0",
-            "8",
-            "5",
-        ]
-    )
-
-
-def test_short_times_keep_their_digits() -> None:
-    row = lines(table([report(12, pool(borrows=2, wait_total=0.00002, wait_max=0.000015))]))[0]
-    assert row[7:9] == ["0.010", "0.015"]
+    assert total == [
+        *["default", "total of 2 processes", "4/20", "1", "2", "4", "40"],
+        *["0.053", "0.100", "380", "500"],
+        *["1.5", "3.9", "2325", "2500"],
+        *["8", "5"],
+    ]
 
 
 def test_no_figure_where_nothing_was_measured() -> None:
     unused = lines(table([report(12, pool())]))[0]
-    assert unused[6:11] == ["0", "-", "-", "-", "-"]
-    still_held = lines(table([report(12, pool(borrows=1, wait_total=0.002, wait_max=0.002))]))[0]
-    assert still_held[6:11] == ["1", "2.0", "2.0", "-", "-"]
+    assert unused[6:15] == ["0", *"--------"]
+    borrowed = pool(borrows=1, wait_max=0.002, wait_buckets=buckets(0.002))
+    still_held = lines(table([report(12, borrowed)]))[0]
+    assert still_held[6:15] == ["1", "1.5", "1.9", "2.0", "2.0", *"----"]
+
+
+def test_a_paused_pool_is_marked_and_so_is_its_total() -> None:
+    rows = lines(table([report(12, pool(paused=True)), report(14, pool()), report(15, pool("e"))]))
+    assert [row[0] for row in rows[:5]] == ["default PAUSED", "default", "default PAUSED", "e", "e"]
+
+
+def test_what_else_happened_in_words() -> None:
+    text = table([report(12, BUSY), report(14, pool(reclaimed=1, resets=3)), report(15, pool("b"))])
+    said = [line for line in text.splitlines() if ": " in line]
+    assert said == [
+        "default: 3 exhausted, 2 connects failed, 1 reclaimed, 3 resets, held 20.0 on average, "
+        "of which the database worked 5.0."
+    ]
+
+
+def test_the_period_is_told() -> None:
+    since_start = "Times are in milliseconds; counts and times since each process started."
+    assert table([report(12, BUSY)]).splitlines()[-1] == since_start
+    text = table([report(12, BUSY)], period="of the last 2.0 s")
+    assert text.endswith("counts and times of the last 2.0 s.")
+
+
+def test_fits_a_wide_terminal() -> None:
+    huge = {
+        name: 100_000 if isinstance(number, int) and name != "paused" else number
+        for name, number in BUSY.items()
+    }
+    assert (
+        max(map(len, table([report(1234567, huge, process="manage.py migrate")]).splitlines()))
+        <= 170
+    )
+    assert max(map(len, table([report(12345, BUSY)]).splitlines())) <= 150
 
 
 def test_sorted_by_alias_then_process() -> None:
@@ -187,11 +207,17 @@ def test_json_has_raw_figures_with_units() -> None:
                     "returns": 5,
                     "wait_total_seconds": 0.02,
                     "wait_max_seconds": 0.0123,
-                    "wait_buckets": empty_buckets(),
+                    "wait_buckets": buckets(*[0.00001] * 9, 0.0123),
+                    "wait_p50_seconds": pytest.approx(0.0000556, rel=0.01),
+                    "wait_p95_seconds": pytest.approx(0.01115),
+                    "wait_p99_seconds": pytest.approx(0.01207),
                     "held_total_seconds": 0.1,
                     "held_max_seconds": 2.5,
-                    "held_buckets": empty_buckets(),
-                    "worked_total_seconds": 0,
+                    "held_buckets": buckets(0.001, 0.001, 0.004, 0.004, 2.5),
+                    "held_p50_seconds": pytest.approx(0.00275),
+                    "held_p95_seconds": pytest.approx(2.375),
+                    "held_p99_seconds": pytest.approx(2.475),
+                    "worked_total_seconds": 0.025,
                     "exhausted": 3,
                     "reclaimed": 0,
                     "pinned": 0,
@@ -202,8 +228,130 @@ def test_json_has_raw_figures_with_units() -> None:
                     "connect_total_seconds": 0,
                     "connect_max_seconds": 0,
                     "connect_buckets": empty_buckets(),
+                    "connect_p50_seconds": None,
+                    "connect_p95_seconds": None,
+                    "connect_p99_seconds": None,
+                    "bucket_bounds_seconds": list(BOUNDS),
                 }
             ],
         },
         {"pid": 13, "error": "not answering within 1 s"},
     ]
+
+
+# Holders
+
+
+def holder(held: float, alias: str = "default", pinned: str | None = None) -> dict[str, Any]:
+    return {
+        "alias": alias,
+        "name": alias,
+        "thread": "worker-1",
+        "thread_id": 4711,
+        "held": held,
+        "pinned": pinned,
+        "place": "at /srv/site/views.py:33 in slow",
+    }
+
+
+HELD = [
+    report(12, holders=[holder(3.0), holder(130.0, "other", "SET")]),
+    silent(),
+    report(14, holders=[holder(0.02)]),
+]
+
+
+def test_the_longest_holders_of_all_processes() -> None:
+    longest = longest_held(HELD, 2)
+    assert [(h["pid"], h["held_seconds"]) for h in longest] == [(12, 130.0), (12, 3.0)]
+    assert [h["held_seconds"] for h in longest_held(HELD, 9, "default")] == [3.0, 0.02]
+    assert "held" not in longest[0]
+
+
+def test_table_of_holders() -> None:
+    heading, columns, first, *_ = holders_table(longest_held(HELD, 2)).splitlines()
+    assert heading == "Held longest at this moment:"
+    assert columns.split("  ")[0] == "ALIAS"
+    assert [cell.strip() for cell in first.split("  ") if cell] == [
+        *["other", "12", "worker-1", "SET", "130 s", "/srv/site/views.py:33 in slow"],
+    ]
+
+
+def test_nobody_holds_a_connection() -> None:
+    assert holders_table(longest_held([silent()], 10)) == "No connection is held at this moment."
+
+
+# Server
+
+SIDE = ServerSide(
+    alias="default",
+    version="18.4",
+    max_connections=100,
+    reserved=3,
+    total=9,
+    sessions=(
+        Sessions(
+            host="10.0.0.4",
+            application_name="site",
+            state="idle",
+            count=4,
+            longest_in_state=2.5,
+            longest_transaction=None,
+        ),
+        Sessions(
+            host="local",
+            application_name="",
+            state="idle in transaction",
+            count=1,
+            longest_in_state=45.0,
+            longest_transaction=46.0,
+        ),
+    ),
+)
+
+
+def test_what_the_server_says() -> None:
+    first, heading, idle, busy, last = server_text(SIDE).splitlines()
+    assert first == (
+        "Server of default (PostgreSQL 18.4): 5 connections of this project, 4 others, 97 allowed "
+        "(max_connections 100 less 3 reserved)."
+    )
+    assert heading.split("  ")[0] == "HOST"
+    assert idle.split() == ["10.0.0.4", "site", "idle", "4", "2.5", "s", "-"]
+    assert " ".join(busy.split()) == "local - idle in transaction 1 45.0 s 46.0 s"
+    assert last == "Idle in transaction: 1, longest 45.0 s; longest transaction: 46.0 s."
+
+
+def test_limits_of_role_and_database_are_told() -> None:
+    side = dataclasses.replace(SIDE, role_limit=20, database_limit=30)
+    assert "20 allowed (max_connections 100 less 3 reserved, 20 for this role, 30 for this" in (
+        server_text(side)
+    )
+
+
+def test_what_the_server_hides_is_told() -> None:
+    assert "Hidden" not in server_text(SIDE)
+    side = dataclasses.replace(SIDE, hidden=3)
+    assert server_text(side).splitlines()[-1].startswith("Hidden: what 3 of the others are and do")
+
+
+def test_a_server_that_does_not_answer_is_one_line() -> None:
+    side = ServerSide(alias="default", error="connection refused")
+    assert server_text(side) == "Server of default: can't be asked: connection refused"
+
+
+def test_no_session_no_table() -> None:
+    assert "HOST" not in server_text(dataclasses.replace(SIDE, sessions=()))
+
+
+# Advice
+
+
+def test_advice_names_alias_and_rule() -> None:
+    assert advice_text([Advice(alias="a", rule="dead", text="40 were found dead.")]) == (
+        "Advice:\na: 40 were found dead. [dead]"
+    )
+
+
+def test_no_advice_is_said() -> None:
+    assert advice_text([]) == "Nothing to advise."

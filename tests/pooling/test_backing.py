@@ -14,13 +14,9 @@ from psycopg_pool import pool as module
 from psycopg_pool.base import AttemptWithBackoff
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.backing import (
-    Backing,
-    ConnectFailed,
-    NullBacking,
-    ShortBackoff,
-    _Claim,
-)
+from django_pooled_pg.pooling.backing import Backing, ShortBackoff
+from django_pooled_pg.pooling.claim import Claim, ConnectFailed
+from django_pooled_pg.pooling.null_backing import NullBacking
 
 
 def parameters(function: object) -> list[str]:
@@ -53,6 +49,8 @@ def test_methods_exist_with_their_signatures() -> None:
     assert parameters(ConnectionPool._check_open_getconn) == ["self"]
     assert parameters(ConnectionPool._add_to_pool) == ["self", "conn"]
     assert parameters(ConnectionPool._get_ready_connection) == ["self", "timeout"]
+    assert parameters(NullConnectionPool._get_ready_connection) == ["self", "timeout"]
+    assert parameters(NullConnectionPool._connect) == ["self", "timeout"]
     assert parameters(module.ReturnConnection.__init__) == ["self", "pool", "conn", "from_getconn"]
     assert parameters(module.WaitingClient.wait) == ["self", "timeout"]
     assert parameters(module.WaitingClient.set) == ["self", "conn"]
@@ -71,7 +69,7 @@ def test_connecting_goes_through_the_connection_class() -> None:
 
 
 def test_a_waiting_client_can_be_failed() -> None:
-    client = _Claim()
+    client = Claim()
     assert (client.conn, client.error) == (None, None)
     assert client.fail(ConnectFailed(OSError("no"))) is True
     assert isinstance(client.error, ConnectFailed)

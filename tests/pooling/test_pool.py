@@ -301,3 +301,30 @@ def test_repr_shows_the_state(make_pool: MakePool) -> None:
     pool = make_pool(max_size=2, name="books")
     pool.borrow()
     assert repr(pool) == "<Pool 'books' alias='default' size=1/2 in_use=1 idle=0 waiting=0>"
+
+
+def test_counters_never_go_backwards_over_a_dead_connection(
+    make_pool: MakePool, conninfo: str
+) -> None:
+    pool = make_pool(max_size=1, timeout=30)
+    lease = pool.borrow()
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(pool.borrow)
+        wait_until(lambda: pool.statistics().waiting == 1)
+        before = pool.statistics().borrows
+        pid = lease.connection.info.backend_pid
+        with psycopg.connect(conninfo, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [pid])
+            wait_until(
+                lambda: (
+                    not other.execute(
+                        "SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]
+                    ).fetchall()
+                )
+            )
+        pool.give_back(lease)
+        pool.give_back(waiting.result(5))
+    s = pool.statistics()
+    assert before <= s.borrows == s.returns == sum(s.wait_buckets)
+    assert min(s.wait_buckets) >= 0
+    assert s.dead == 1

@@ -1,17 +1,44 @@
-"""Owns `manage.py poolstats`: options in, a table or JSON out. Opens no pool or connection."""
+"""Owns `manage.py poolstats`: options in, what was asked for out.
+
+Opens no pool, and no connection but the one that `--server` asks over.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import asdict
+from time import monotonic, sleep
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 
-from ...monitoring import client, render
+from ...monitoring import client, render, watch
+from ...monitoring.advice import advise
+from ...monitoring.report import ProcessReport
 from ...monitoring.runtime_dir import RuntimeDirError
+from ...monitoring.server import ServerSide, server_side
+from ...wrapper import PooledDatabaseMixin
+
+_FORMATS = ("table", "json", "prometheus")
+# What can't be had together, and what of it makes no sense.
+_APART = (
+    ("watch", "interval"),
+    ("watch", "json"),
+    ("watch", "prometheus"),
+    # Prometheus looks twice itself, and has no place for the rest.
+    ("interval", "prometheus"),
+    ("holders", "prometheus"),
+    ("server", "prometheus"),
+    ("advise", "prometheus"),
+)
+_HOLDERS_FOR_ADVICE = 100
 
 
 class Command(BaseCommand):
@@ -20,7 +47,34 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print raw figures as JSON")
+        parser.add_argument(
+            "--watch",
+            nargs="?",
+            type=float,
+            const=2.0,
+            metavar="SECONDS",
+            help="show it again and again, with the figures of each interval (default: 2)",
+        )
+        parser.add_argument(
+            "--interval",
+            type=float,
+            metavar="SECONDS",
+            help="look twice, and show the figures of the time between",
+        )
+        parser.add_argument(
+            "--holders",
+            nargs="?",
+            type=int,
+            const=10,
+            metavar="N",
+            help="show also who holds connections longest, and where that code is (default: 10)",
+        )
+        parser.add_argument(
+            "--server", action="store_true", help="show also what the server says about them"
+        )
+        parser.add_argument("--advise", action="store_true", help="say what to change, and why")
+        parser.add_argument("--format", choices=_FORMATS, help="default: table")
+        parser.add_argument("--json", action="store_true", help="the same as --format json")
         parser.add_argument("--database", metavar="ALIAS", help="show this database only")
         parser.add_argument(
             "--timeout",
@@ -31,24 +85,128 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        database, timeout = options["database"], options["timeout"]
-        if database is not None and database not in settings.DATABASES:
-            known = ", ".join(sorted(settings.DATABASES))
-            raise CommandError(f"There is no database {database!r} in DATABASES, only: {known}.")
-        if not 0 < timeout < math.inf:
-            raise CommandError(f"--timeout must be a positive number of seconds, not {timeout:g}.")
+        _check(options)
+        look = _Look(options)
         try:
-            reports = client.collect(timeout)
+            if options["watch"] is not None:
+                # Not self.stdout, which ends in a new line whatever is written.
+                watch.watch(look.text, options.get("stdout") or sys.stdout, options["watch"])
+                return
+            if options["interval"] is not None:
+                look.take()
+                sleep(options["interval"])
+            self.stdout.write(look.shown())
+            self.stdout.flush()
         except RuntimeDirError as ex:
             raise CommandError(str(ex)) from ex
-        if options["json"]:
-            self.stdout.write(json.dumps(render.as_json(reports, database), indent=2))
-        elif not reports:
-            self.stdout.write("No live process of this project has a connection pool.")
-        else:
-            shown = render.table(reports, database)
-            self.stdout.write(shown or self._nothing_of(database))
+        except BrokenPipeError:
+            # Whoever read has enough, as `head` has. Else Python fails when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+        except KeyboardInterrupt:
+            pass  # in an interval, or before watch() could have it
 
-    def _nothing_of(self, database: str | None) -> str:
-        of = f" of database {database!r}" if database is not None else ""
+
+def _check(options: dict[str, Any]) -> None:
+    database = options["database"]
+    if database is not None and database not in settings.DATABASES:
+        known = ", ".join(sorted(settings.DATABASES))
+        raise CommandError(f"There is no database {database!r} in DATABASES, only: {known}.")
+    for name in ("timeout", "watch", "interval"):
+        seconds = options[name]
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise CommandError(f"--{name} must be a positive number of seconds, not {seconds:g}.")
+    if options["holders"] is not None and options["holders"] < 1:
+        raise CommandError(f"--holders must be a positive number, not {options['holders']}.")
+    if options["json"] and options["format"] not in (None, "json"):
+        raise CommandError(f"--json and --format {options['format']} don't go together.")
+    if options["json"] or options["format"] is None:
+        options["format"] = "json" if options["json"] else "table"
+    given = {name for name in options if options[name] not in (None, False)}
+    given.add(options["format"])
+    for one, other in _APART:
+        if one in given and other in given:
+            of_format = "" if other not in _FORMATS else "format "
+            raise CommandError(f"--{one} and --{of_format}{other} don't go together.")
+    if options["server"] and database is not None and not _is_ours(database):
+        raise CommandError(f"--server: database {database!r} doesn't use this engine.")
+
+
+def _is_ours(alias: str) -> bool:
+    return isinstance(connections[alias], PooledDatabaseMixin)
+
+
+class _Look:
+    """What is asked for, and what was seen of it last."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._database: str | None = options["database"]
+        self._before: list[ProcessReport] | None = None
+        self._seen_at = 0.0
+
+    def take(self) -> tuple[list[ProcessReport], float | None]:
+        """Ask the processes; return their figures, and of how many seconds they are.
+
+        The first time these run since each process' start, which is `None`.
+        """
+        holders: int = self._options["holders"] or 0
+        if self._options["advise"]:
+            holders = max(holders, _HOLDERS_FOR_ADVICE)
+        reports = client.collect(self._options["timeout"], holders)
+        before, self._before = self._before, reports
+        seen_at, self._seen_at = self._seen_at, monotonic()
+        if before is None:
+            return reports, None
+        return watch.between(before, reports), self._seen_at - seen_at
+
+    def shown(self) -> str:
+        """Look, and return it in the format that was asked for."""
+        if self._options["format"] == "json":
+            return self._json()
+        if self._options["format"] == "prometheus":
+            from ...monitoring.prometheus import exposition
+
+            return exposition(self.take()[0], self._database)
+        return self.text()
+
+    def text(self) -> str:
+        """Look, and return tables and texts."""
+        reports, seconds = self.take()
+        period = f"of the last {seconds:.1f} s" if seconds is not None else render.SINCE_START
+        blocks = [render.table(reports, self._database, period) or self._nothing()]
+        if (number := self._options["holders"]) is not None:
+            holders = render.longest_held(reports, number, self._database)
+            blocks.append(render.holders_table(holders))
+        sides = self._sides()
+        blocks += map(render.server_text, sides)
+        if self._options["advise"]:
+            blocks.append(render.advice_text(self._advice(reports, sides)))
+        return "\n\n".join(blocks)
+
+    def _json(self) -> str:
+        reports, seconds = self.take()
+        shown: dict[str, Any] = {
+            "interval_seconds": seconds,
+            "processes": render.as_json(reports, self._database),
+        }
+        if (number := self._options["holders"]) is not None:
+            shown["holders"] = render.longest_held(reports, number, self._database)
+        sides = self._sides()
+        if self._options["server"]:
+            shown["server"] = [side.as_json() for side in sides]
+        if self._options["advise"]:
+            shown["advice"] = [asdict(each) for each in self._advice(reports, sides)]
+        return json.dumps(shown, indent=2)
+
+    def _sides(self) -> list[ServerSide]:
+        if not self._options["server"]:
+            return []
+        aliases = [self._database] if self._database is not None else list(connections)
+        return [server_side(alias) for alias in aliases if _is_ours(alias)]
+
+    def _advice(self, reports: Sequence[ProcessReport], sides: Sequence[ServerSide]) -> Any:
+        return advise(reports, {side.alias: side for side in sides}, self._database)
+
+    def _nothing(self) -> str:
+        of = f" of database {self._database!r}" if self._database is not None else ""
         return f"No live process of this project has a connection pool{of}."

@@ -1,0 +1,92 @@
+"""Owns the checks of one alias' settings; asks no server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.core.checks import CheckMessage
+
+from ..pooling.config import PoolConfig
+from . import serving
+from .messages import message
+from .pooler import check_pooler, guessed_from
+
+# A server with default settings lets 97 in.
+_MANY_IDLE = 50
+
+
+def check_options(
+    alias: str, settings: Mapping[str, Any], config: PoolConfig
+) -> list[CheckMessage]:
+    """Return what in the settings of `alias`, which are valid, doesn't go together."""
+    messages = [*_without_effect(alias, settings, config), *_numbers(alias, config)]
+    if because := guessed_from(settings, config):
+        messages += check_pooler(alias, settings, config, because)
+    return messages
+
+
+def _without_effect(
+    alias: str, settings: Mapping[str, Any], config: PoolConfig
+) -> Iterator[CheckMessage]:
+    pool = f"DATABASES[{alias!r}]['OPTIONS']['pool']"
+    if settings.get("CONN_HEALTH_CHECKS"):
+        yield message(
+            "I002",
+            "CONN_HEALTH_CHECKS has no effect on pooled connections.",
+            f"Remove it; {pool}['check'] says how connections are checked.",
+            alias,
+        )
+    if config.return_at == "transaction" and settings.get("ATOMIC_REQUESTS"):
+        yield message(
+            "I004",
+            "'return_at': 'transaction' gains little with ATOMIC_REQUESTS: each view is one "
+            "transaction, so it keeps its connection all the time.",
+            "Remove ATOMIC_REQUESTS and use transaction.atomic() where it is needed, or leave "
+            "'return_at' at 'request'.",
+            alias,
+        )
+    # Without idle connections there is no next borrower who could meet the state.
+    if config.reset == "never" and config.pool_class == "pool":
+        yield message(
+            "W005",
+            "'reset': 'never': what one request does to its session (SET, advisory locks, "
+            "temporary tables) reaches the next one.",
+            f"Remove {pool}['reset']: requests that don't touch their session pay nothing for "
+            "'auto'.",
+            alias,
+        )
+
+
+def _numbers(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
+    limit = serving.request_timeout()
+    if limit and config.timeout >= limit.number:
+        yield message(
+            "W004",
+            f"A borrower waits up to {config.timeout:g} s for a connection ('timeout'), but the "
+            f"web server stops a request after {limit.number} s ({limit.source}). Nobody would "
+            "see why.",
+            f"Set 'timeout' to less than {limit.number}, and 'max_waiting' if many wait.",
+            alias,
+        )
+    if limit and config.leak_threshold and config.leak_threshold >= limit.number:
+        yield message(
+            "I005",
+            f"'leak_threshold' is {config.leak_threshold:g} s, but the web server stops a request "
+            f"after {limit.number} s ({limit.source}): one that holds its connection for too "
+            "long is never logged.",
+            f"Set 'leak_threshold' to less than {limit.number}.",
+            alias,
+        )
+    processes = serving.processes()
+    if processes and config.min_size > 1:
+        idle = config.min_size * processes.number
+        if idle >= _MANY_IDLE:
+            yield message(
+                "I003",
+                f"{processes.number} processes ({processes.source}) x 'min_size' "
+                f"{config.min_size} = {idle} connections stay open even when nobody uses the "
+                "site.",
+                "Leave 'min_size' at 1: a busy pool keeps more by itself, for 'max_idle' seconds.",
+                alias,
+            )

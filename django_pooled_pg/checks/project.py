@@ -1,0 +1,64 @@
+"""Owns the checks of settings that no alias has: `POOLED_PG_...`, the middleware."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.core.checks import CheckMessage
+
+from . import serving
+from .messages import message
+
+KNOWN = {
+    "POOLED_PG_METRICS_TOKEN",
+    "POOLED_PG_PROCESSES",
+    "POOLED_PG_REQUEST_TIMEOUT",
+    "POOLED_PG_RUNTIME_DIR",
+    "POOLED_PG_SERVER_TIMING",
+}
+_NUMBERS = {
+    "POOLED_PG_PROCESSES": "a whole number of processes",
+    "POOLED_PG_REQUEST_TIMEOUT": "whole seconds",
+}
+_MIDDLEWARE = "django_pooled_pg.middleware.PoolExhaustedMiddleware"
+
+
+def check_settings() -> Iterator[CheckMessage]:
+    """Yield what is wrong with the `POOLED_PG_...` settings."""
+    for name in sorted(name for name in dir(settings) if name.startswith("POOLED_PG_")):
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.0)[0]
+            yield message(
+                "W001",
+                f"The setting {name} is unknown, so it has no effect.",
+                f"Did you mean {near}? There are: {', '.join(sorted(KNOWN))}.",
+            )
+    for name, wanted in _NUMBERS.items():
+        value = getattr(settings, name, None)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield message(
+                "E002",
+                f"{name} is {value!r}; give {wanted}, at least 1, or None.",
+                "Without it the environment is looked at.",
+            )
+
+
+def check_deployment() -> Iterator[CheckMessage]:
+    """Yield what matters only where visitors come: `manage.py check --deploy`."""
+    if _MIDDLEWARE not in settings.MIDDLEWARE:
+        yield message(
+            "I007",
+            "When a pool is exhausted, visitors get an error 500.",
+            f"Put {_MIDDLEWARE!r} first into MIDDLEWARE: they get a 503 with Retry-After.",
+        )
+    if serving.processes() is None:
+        yield message(
+            "I008",
+            "It isn't known how many processes use the database, so "
+            "`manage.py check --database` can't tell whether their connections fit.",
+            "Set POOLED_PG_PROCESSES to the number of all of them, on all hosts.",
+        )

@@ -1,0 +1,151 @@
+"""Owns the checks that ask the server of one alias; not through the site's pool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Literal
+
+import psycopg
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
+from django.db import NotSupportedError
+from django.db.backends.postgresql.base import DatabaseWrapper
+
+from ..monitoring.server import ServerSide, server_side
+from ..opening import session_maker
+from ..pooling.config import Connection, PoolConfig
+from ..pooling.connector import SessionMaker
+from ..pooling.registry import snapshot
+from . import serving
+from .messages import message
+from .pooler import check_pooler, guessed_from
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5
+
+Between = Literal["nothing", "sessions", "transactions"]
+
+
+def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckMessage]:
+    """Compare the settings with what the server of `connection` says; makes up to 3 connections.
+
+    A server that doesn't answer, for 5 s at most each time, is a warning.
+    """
+    alias = connection.alias
+    make = session_maker(type(connection), alias, snapshot(connection.settings_dict), config)
+    try:
+        with closing(_open(make)) as session:
+            between = _between(session, make)
+            idle_limit = _idle_session_timeout(session)
+    except NotSupportedError as ex:
+        return [message("E003", str(ex), "Upgrade the server, or use an older Django.", alias)]
+    except (psycopg.Error, ImproperlyConfigured) as ex:
+        return [_not_asked(alias, " ".join(str(ex).split()))]
+    except Exception as ex:  # a callable password, or the like: its message may hold anything
+        logger.debug("Database %r: the server could not be asked", alias, exc_info=True)
+        return [_not_asked(alias, f"{type(ex).__name__}; {__name__} logs it at DEBUG")]
+    settings = connection.settings_dict
+    if between == "nothing":
+        return [*_direct(alias, config), *_idle(alias, config, idle_limit)]
+    if between == "transactions" and not guessed_from(settings, config):
+        because = "a pooler that lends a session per transaction is in front of the server"
+        return check_pooler(alias, settings, config, because)
+    return []
+
+
+def _open(make: SessionMaker) -> Connection:
+    return make.open({"connect_timeout": _CONNECT_SECONDS})
+
+
+def _not_asked(alias: str, reason: str) -> CheckMessage:
+    return message(
+        "W006",
+        f"The server could not be asked: {reason}",
+        "Run the check where the site's database can be reached.",
+        alias,
+    )
+
+
+def _between(session: Connection, make: SessionMaker) -> Between:
+    """Tell what is between us and the server: nothing, or a pooler, which lends sessions.
+
+    A pooler tells its clients a process id of its own making. One that lends a session per
+    transaction gives us different ones, or the one we had to somebody else; one that lends it
+    until we close does neither.
+    """
+    pid = _backend_pid(session)
+    if pid == session.info.backend_pid:
+        return "nothing"
+    with closing(_open(make)) as other:
+        changes = _backend_pid(other) == pid or _backend_pid(session) != pid
+    return "transactions" if changes else "sessions"
+
+
+def _backend_pid(session: Connection) -> int:
+    return int(_value(session, "SELECT pg_backend_pid()"))
+
+
+def _idle_session_timeout(session: Connection) -> float:
+    sql = "SELECT setting::int FROM pg_settings WHERE name = 'idle_session_timeout'"
+    return int(_value(session, sql)) / 1000
+
+
+def _value(session: Connection, sql: str) -> Any:
+    row = session.execute(sql).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _idle(alias: str, config: PoolConfig, limit: float) -> Iterator[CheckMessage]:
+    if config.pool_class == "pool" and 0 < limit < config.max_idle:
+        yield message(
+            "W008",
+            f"The server closes connections that are idle for {limit:g} s "
+            f"(idle_session_timeout), while the pool keeps them for {config.max_idle:g} s "
+            "('max_idle') or, up to 'min_size', for ever. Requests find them dead.",
+            "Switch it off for this user: ALTER ROLE ... SET idle_session_timeout = 0.",
+            alias,
+        )
+
+
+def _direct(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
+    if config.pool_class == "null":
+        yield message(
+            "I006",
+            "'class': 'null' keeps no idle connections, and there is no pooler in front of the "
+            "server: each borrow makes a new connection.",
+            f"Remove DATABASES[{alias!r}]['OPTIONS']['pool']['class'].",
+            alias,
+        )
+    server = server_side(alias)
+    if server.error is not None:
+        yield _not_asked(alias, server.error)
+        return
+    processes = serving.processes()
+    number = processes.number if processes else 1
+    if number * config.max_size <= server.allowed:
+        return
+    if processes:
+        who = f"{number} processes ({processes.source}) x 'max_size' {config.max_size}"
+    else:
+        who = f"One process alone, with 'max_size' {config.max_size},"
+    text = f"{who} may open {number * config.max_size} connections"
+    text += f", but only {server.allowed} are allowed ({_limit(server)})."
+    if number * config.min_size > server.allowed:
+        text += f" Even the {number * config.min_size} of 'min_size' don't fit."
+    if fits := server.allowed // number:
+        hint = f"Set 'max_size' to at most {fits}, or raise that limit."
+    else:
+        hint = "Use fewer processes, or raise that limit."
+    yield message("W007", text, hint, alias)
+
+
+def _limit(server: ServerSide) -> str:
+    if server.allowed == server.role_limit:
+        return "the user's CONNECTION LIMIT"
+    if server.allowed == server.database_limit:
+        return "the database's CONNECTION LIMIT"
+    return f"max_connections {server.max_connections} less {server.reserved} reserved"

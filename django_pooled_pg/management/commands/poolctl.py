@@ -1,0 +1,116 @@
+"""Owns `manage.py poolctl`: an action in, what each process did out. Opens no pool or connection."""
+
+from __future__ import annotations
+
+import json
+import math
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from ...monitoring import client
+from ...monitoring.control import ACTIONS
+from ...monitoring.runtime_dir import RuntimeDirError
+
+
+class Command(BaseCommand):
+    help = (
+        "Steer the connection pools of all live processes of this project: drain (replace all "
+        "connections), check (drop idle ones whose server doesn't answer), resize, pause (let "
+        "borrowers wait), resume."
+    )
+    # Nothing here depends on what they check, and an operator in a hurry is waiting.
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("action", choices=tuple(ACTIONS))
+        parser.add_argument("alias", metavar="ALIAS", help="the pools of this database")
+        parser.add_argument("--pid", type=int, metavar="PID", help="in this process only")
+        parser.add_argument("--min-size", type=int, metavar="N", help="for resize")
+        parser.add_argument("--max-size", type=int, metavar="N", help="for resize")
+        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            default=5.0,
+            metavar="SECONDS",
+            # Longer than poolstats: to check and to pause may take 2 s.
+            help="how long to wait for the processes' answers (default: 5)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        request, pid, timeout = _request(options), options["pid"], options["timeout"]
+        if not 0 < timeout < math.inf:
+            raise CommandError(f"--timeout must be a positive number of seconds, not {timeout:g}.")
+        try:
+            answers = client.ask(request, timeout, pid)
+        except RuntimeDirError as ex:
+            raise CommandError(str(ex)) from ex
+        told = [_told(answer) for answer in answers]
+        if options["json"]:
+            self.stdout.write(json.dumps(told, indent=2))
+        else:
+            for line in _lines(told):
+                self.stdout.write(line)
+        self._fail_unless_done(told, request["alias"], pid)
+
+    def _fail_unless_done(self, told: list[dict[str, Any]], alias: str, pid: int | None) -> None:
+        failed = sum(
+            "error" in process or any("error" in pool for pool in process["pools"])
+            for process in told
+        )
+        if failed:
+            raise CommandError(f"{failed} of {len(told)} processes failed or did not answer.")
+        if not any(process["pools"] for process in told):
+            process = "process" if pid is None else f"process {pid}"
+            raise CommandError(
+                f"No live {process} of this project has a connection pool of database {alias!r}."
+            )
+
+
+def _request(options: dict[str, Any]) -> dict[str, Any]:
+    action, alias = options["action"], options["alias"]
+    if alias not in settings.DATABASES:
+        known = ", ".join(sorted(settings.DATABASES))
+        raise CommandError(f"There is no database {alias!r} in DATABASES, only: {known}.")
+    sizes = {name: options[name] for name in ("min_size", "max_size") if options[name] is not None}
+    if action == "resize" and not sizes:
+        raise CommandError("Give resize a --min-size, a --max-size or both.")
+    if action != "resize" and sizes:
+        raise CommandError(f"--min-size and --max-size are for resize, not for {action}.")
+    return {"request": "control", "action": action, "alias": alias, **sizes}
+
+
+def _told(answer: client.Answer) -> dict[str, Any]:
+    """Return one process' answer, ready for JSON; one that isn't what `control` returns is an error."""
+    if answer.result is None:
+        return {"pid": answer.pid, "error": answer.error}
+    process, done = answer.result.get("process"), answer.result.get("done")
+    if not isinstance(process, str) or not isinstance(done, list) or not all(map(_is_pool, done)):
+        return {"pid": answer.pid, "error": "answered wrongly: not what was done to its pools"}
+    return {"pid": answer.pid, "process": process, "pools": done}
+
+
+def _is_pool(pool: object) -> bool:
+    return (
+        isinstance(pool, dict)
+        and isinstance(pool.get("name"), str)
+        and isinstance(pool.get("error", pool.get("said")), str)
+    )
+
+
+def _lines(told: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for process in told:
+        if "error" in process:
+            lines.append(f"{process['pid']}  error: {process['error']}")
+            continue
+        label = f"{process['pid']} {process['process']}"
+        for pool in process["pools"]:
+            said = f"error: {pool['error']}" if "error" in pool else pool["said"]
+            lines.append(f"{label}  {pool['name']}: {said}")
+        if not process["pools"]:
+            lines.append(f"{label}  has no such pool")
+    return lines

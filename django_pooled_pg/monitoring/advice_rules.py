@@ -1,0 +1,301 @@
+"""Owns the rules that say what to change about one alias' pools, and why.
+
+`docs/advice.md` has the same rules in words. Each is a function that returns what to say, with
+the figures it comes from, or `None`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .columns import duration
+from .figures import Pool, percentile
+from .server import ServerSide
+
+# Below this many borrows, or returns, shares and percentiles say little.
+ENOUGH = 100
+# What is no more than this hurts nobody.
+_SHORT_WAIT = 0.01  # seconds
+_SHORT_IDLING = 10.0  # seconds, in a transaction
+_LONG_HELD = 60.0  # seconds
+_FEW_CONNECTIONS = 50  # of all processes together
+_FEW_FAILURES = 3
+# Connects that failed, or were needed, by attempts or borrows.
+_MANY_FAILED = 0.05
+_MANY_CONNECTS = 0.1
+_MANY_PINNED = 0.2  # by borrows
+_MANY_RESETS = 0.2  # by returns
+# Of the time held, what the database works, if connections are held for its sake.
+_WORKS_ENOUGH = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of one alias, which has a pool at least; `sum` is of all its pools."""
+
+    pools: list[Pool]
+    sum: Pool
+    holders: list[dict[str, Any]]
+    server: ServerSide | None
+
+    @property
+    def excess_connects(self) -> int:
+        """Sessions that were made, but for those that fill the pools once."""
+        made: int = self.sum["connects"] - self.sum["connect_errors"]
+        return made - int(self.sum["max_size"])
+
+    def p95(self, of: str) -> float:
+        """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 where nothing was measured."""
+        return percentile(self.sum[f"{of}_buckets"], 0.95, self.sum[f"{of}_max"]) or 0.0
+
+
+# The rules
+
+
+def _paused(known: Known) -> str | None:
+    paused = sum(pool["paused"] for pool in known.pools)
+    if not paused:
+        return None
+    return (
+        f"{paused} of {_count(len(known.pools), 'pool')} paused, "
+        f"{_count(known.sum['waiting'], 'borrower')} waiting: let them go on with "
+        "`manage.py poolctl resume`."
+    )
+
+
+def _connect_errors(known: Known) -> str | None:
+    failed, attempts = known.sum["connect_errors"], known.sum["connects"]
+    if failed < _FEW_FAILURES or failed < _MANY_FAILED * attempts:
+        return None
+    return (
+        f"{failed} of {attempts} attempts to connect failed: the server's reason is in the log "
+        "of the processes; `--server` shows whether it has connections left."
+    )
+
+
+def _exhausted(known: Known) -> str | None:
+    exhausted = known.sum["exhausted"]
+    if not exhausted:
+        return None
+    timeout, longest = known.sum["timeout"], known.sum["held_max"]
+    said = (
+        f"{_count(exhausted, 'borrower')} turned away, {known.sum['borrows']} got a connection "
+        f"(timeout {duration(timeout)})"
+    )
+    if longest < timeout:
+        return f"{said}; connections were held {duration(longest)} at most: raise max_size."
+    return (
+        f"{said}; connections were held up to {duration(longest)}: find out by whom, with "
+        "`--holders` now and with leak_threshold in the log."
+    )
+
+
+def _held_long(known: Known) -> str | None:
+    long = [holder for holder in known.holders if holder["held"] >= _LONG_HELD]
+    if not long:
+        return None
+    longest = max(long, key=lambda holder: holder["held"])
+    said = (
+        f"{len(long)} of {known.sum['in_use']} in use are held for {duration(_LONG_HELD)} or "
+        f"longer, one for {duration(longest['held'])} by thread {longest['thread']} of process "
+        f"{longest['pid']}, now {longest['place']}"
+    )
+    if known.sum["returns"] >= ENOUGH:
+        said += f" (p95 of those returned: {duration(known.p95('held'))})"
+    return (
+        f"{said}: is it a leak? Return connections with returning_connections(), or around a "
+        "long wait with without_connection()."
+    )
+
+
+def _barely_worked(known: Known) -> tuple[float, float] | None:
+    """The mean time held and worked, in seconds, where the first is for little of the second."""
+    returns = known.sum["returns"]
+    if returns < ENOUGH:
+        return None
+    held, worked = known.sum["held_total"] / returns, known.sum["worked_total"] / returns
+    return (held, worked) if worked < _WORKS_ENOUGH * held else None
+
+
+def _waits(known: Known) -> str | None:
+    """What there is to say of long waits for connections of pools that are full."""
+    p95 = known.p95("wait")
+    if known.sum["borrows"] < ENOUGH or p95 <= _SHORT_WAIT or known.sum["paused"]:
+        return None
+    full = [pool for pool in known.pools if pool["size"] >= pool["max_size"]]
+    if not full:
+        return None
+    most = max(pool["max_size"] for pool in full)
+    using = [pool for pool in full if pool["in_use"] >= pool["max_size"]]
+    state = f"all {most} in use" if using else f"all {most} open"
+    number, pools = len(using or full), len(known.pools)
+    where = f" in {number} of {pools} pools" if pools > 1 else ""
+    return f"waits p95 {duration(p95)} with {state}{where}"
+
+
+def _held_idle(known: Known) -> str | None:
+    waits, barely = _waits(known), _barely_worked(known)
+    if waits is None or barely is None:
+        return None
+    by_request = any(pool["return_at"] == "request" for pool in known.pools)
+    remedy = (
+        "use return_at=transaction or without_connection() around slow calls"
+        if by_request
+        else "shorten transactions or use without_connection() around slow calls"
+    )
+    held, worked = barely
+    return (
+        f"{waits}: raise max_size, or {remedy}: connections are held {duration(held)}, of which "
+        f"the database worked {duration(worked)}."
+    )
+
+
+def _too_small(known: Known) -> str | None:
+    waits = _waits(known)
+    if waits is None or _barely_worked(known) is not None:
+        return None
+    said = f"{waits}: raise max_size, or make queries faster"
+    if known.sum["returns"]:
+        held = known.sum["held_total"] / known.sum["returns"]
+        worked = known.sum["worked_total"] / known.sum["returns"]
+        said += (
+            f": connections are held {duration(held)}, of which the database worked "
+            f"{duration(worked)}"
+        )
+    return f"{said}."
+
+
+def _oversized(known: Known) -> str | None:
+    server, most = known.server, known.sum["max_size"]
+    if server is None:
+        return None
+    others = max(0, server.total - known.sum["size"])
+    if most + others <= server.allowed:
+        return None
+    return (
+        f"{_product(known.pools)} = {most} of {server.allowed} allowed "
+        f"(max_connections {server.max_connections}, {server.reserved} reserved), and others have "
+        f"{others}: lower max_size, or the number of processes, or raise max_connections."
+    )
+
+
+def _too_large(known: Known) -> str | None:
+    most, server = known.sum["max_size"], known.server
+    scarce = most > server.allowed / 2 if server is not None else most > _FEW_CONNECTIONS
+    made = known.sum["connects"] - known.sum["connect_errors"]
+    # A pool can't ever have had more than it made; less than it has were made in an interval.
+    if known.sum["borrows"] < 10 * ENOUGH or not scarce or not known.sum["size"] <= made:
+        return None
+    if made > most / 4:
+        return None
+    of_allowed = f", of {server.allowed} allowed" if server is not None else ""
+    return (
+        f"{_product(known.pools)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
+        f"{made} connections were enough: lower max_size and leave the rest to others."
+    )
+
+
+def _many_connects(known: Known) -> str | None:
+    borrows, excess = known.sum["borrows"], known.excess_connects
+    if borrows < ENOUGH or excess < _MANY_CONNECTS * borrows:
+        return None
+    made = known.sum["connects"] - known.sum["connect_errors"]
+    said = (
+        f"{made} connections were made for {borrows} borrows, at "
+        f"{duration(known.sum['connect_total'] / made)} each"
+    )
+    if any(pool["pool_class"] == "null" for pool in known.pools):
+        return f'{said}: class "null" keeps none, which is right behind PgBouncer only.'
+    return (
+        f"{said}: raise min_size ({known.pools[0]['min_size']} now), max_idle or max_lifetime, "
+        "and look for what closes them."
+    )
+
+
+def _reclaimed(known: Known) -> str | None:
+    reclaimed = known.sum["reclaimed"]
+    if not reclaimed:
+        return None
+    return (
+        f"{reclaimed} of {known.sum['returns']} connections returned had to be taken back, since "
+        "their threads ended without closing them: use returning_connections() in these threads; "
+        "the log names them."
+    )
+
+
+def _dead(known: Known) -> str | None:
+    dead = known.sum["dead"]
+    if dead <= known.sum["max_size"] or dead < ENOUGH / 10:
+        return None
+    return (
+        f"{dead} connections were found dead, more than the {known.sum['max_size']} that one "
+        "restart of the server explains: does a firewall or a proxy drop idle ones? Set max_idle "
+        "below its limit."
+    )
+
+
+def _pinned(known: Known) -> str | None:
+    pinned, borrows = known.sum["pinned"], known.sum["borrows"]
+    if borrows < ENOUGH or pinned < _MANY_PINNED * borrows:
+        return None
+    by = Counter(holder["pinned"] for holder in known.holders if holder["pinned"])
+    now = ", ".join(f"{command} ({number})" for command, number in by.most_common(3))
+    return (
+        f"{pinned} of {borrows} borrows kept their connection beyond the transaction, since their "
+        f"session held state ({f'now: {now}' if now else '`--holders` shows what'}): use SET LOCAL "
+        "and transaction-level locks, or OPTIONS for what every session needs."
+    )
+
+
+def _many_resets(known: Known) -> str | None:
+    resets, returns = known.sum["resets"], known.sum["returns"]
+    if returns < ENOUGH or resets < _MANY_RESETS * returns:
+        return None
+    return (
+        f"{resets} resets for {returns} returns, each a round trip and a connection that nobody "
+        "can borrow meanwhile: use SET LOCAL in place of SET, and OPTIONS or configure for what "
+        'every session needs. With reset="always" it is meant to be so.'
+    )
+
+
+def _idle_in_transaction(known: Known) -> str | None:
+    server = known.server
+    longest = server.longest_idle_in_transaction if server is not None else None
+    if server is None or longest is None or longest < _SHORT_IDLING:
+        return None
+    return (
+        f"{server.idle_in_transaction} of {server.ours} connections are idle in a transaction, "
+        f"the longest for {duration(longest)}: they hold locks and stop VACUUM. `--holders` shows "
+        "where; PostgreSQL's idle_in_transaction_session_timeout ends them."
+    )
+
+
+RULES: dict[str, Callable[[Known], str | None]] = {
+    "paused": _paused,
+    "connect-errors": _connect_errors,
+    "exhausted": _exhausted,
+    "held-long": _held_long,
+    "held-idle": _held_idle,
+    "too-small": _too_small,
+    "oversized": _oversized,
+    "idle-in-transaction": _idle_in_transaction,
+    "reclaimed": _reclaimed,
+    "dead": _dead,
+    "many-connects": _many_connects,
+    "pinned": _pinned,
+    "many-resets": _many_resets,
+    "too-large": _too_large,
+}
+"""By their ids, most urgent first."""
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _product(pools: Sequence[Pool]) -> str:
+    sizes = Counter(pool["max_size"] for pool in pools)
+    return " + ".join(f"{_count(n, 'pool')} x {size}" for size, n in sizes.items())

@@ -1,0 +1,1 @@
+"""A page for operators: the pools of all live processes, in a browser."""

@@ -1,0 +1,209 @@
+"""Owns asking the server about this project's sessions; judges and prints nothing.
+
+Each time over a connection of its own, which is made as the alias' engine makes one, but not by
+its pool: the server is asked most urgently when the pool has none left.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
+from django.db.backends.postgresql.base import DatabaseWrapper
+
+from ..pooling.config import PoolConfig, with_fresh_password
+from ..pooling.registry import snapshot
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5
+_QUERY_MILLISECONDS = 5000
+
+# Every role may read these. `reserved_connections` came with PostgreSQL 16. Sessions of other
+# roles show neither their state nor their backend_type; without a role it is none of a client.
+# https://www.postgresql.org/docs/current/monitoring-stats.html
+_LIMITS = """
+SELECT current_setting('server_version'),
+       current_setting('max_connections')::int,
+       current_setting('superuser_reserved_connections')::int
+           + coalesce(current_setting('reserved_connections', true)::int, 0),
+       (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user),
+       (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()),
+       count(*),
+       count(*) FILTER (WHERE backend_type IS NULL)
+  FROM pg_stat_activity
+ WHERE pid <> pg_backend_pid() AND datid IS NOT NULL AND usesysid IS NOT NULL
+   AND coalesce(backend_type, 'client backend') = 'client backend'
+"""
+_SESSIONS = """
+SELECT CASE WHEN backend_type IS NULL THEN '?'
+            ELSE coalesce(client_hostname, host(client_addr), 'local') END,
+       coalesce(application_name, ''),
+       coalesce(state, '?'),
+       count(*)::int,
+       extract(epoch FROM max(clock_timestamp() - state_change))::float,
+       extract(epoch FROM max(clock_timestamp() - xact_start))::float
+  FROM pg_stat_activity
+ WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = session_user
+   AND coalesce(backend_type, 'client backend') = 'client backend'
+ GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sessions:
+    """Sessions of this project from one host, with one name, in one state. Times in seconds.
+
+    `host` is `"local"` for Unix sockets. `"?"` as `host` or `state` is what the server hides.
+    `longest_in_state` and `longest_transaction` are those of the session that is first in each;
+    `None` where the server doesn't say, or no transaction is open.
+    """
+
+    host: str
+    application_name: str
+    state: str
+    count: int
+    longest_in_state: float | None
+    longest_transaction: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSide:
+    """What the server says about one alias' sessions, or the `error` why it doesn't.
+
+    This project's sessions are those of the alias' database and user. `total` counts those of
+    all databases and users; of `hidden` ones among them neither kind nor state is shown to this
+    user, so some may be parallel workers. `role_limit` and `database_limit` are set by
+    `CONNECTION LIMIT`. The connection that asked counts nowhere.
+    """
+
+    alias: str
+    error: str | None = None
+    version: str = ""
+    max_connections: int = 0
+    reserved: int = 0
+    role_limit: int | None = None
+    database_limit: int | None = None
+    total: int = 0
+    hidden: int = 0
+    sessions: tuple[Sessions, ...] = ()
+
+    @property
+    def allowed(self) -> int:
+        """How many connections this project may have at most, with nobody else there."""
+        limits = (self.max_connections - self.reserved, self.role_limit, self.database_limit)
+        return min(limit for limit in limits if limit is not None)
+
+    @property
+    def ours(self) -> int:
+        """How many sessions this project has, over all hosts."""
+        return sum(group.count for group in self.sessions)
+
+    @property
+    def idle_in_transaction(self) -> int:
+        """How many of them have an open transaction and nothing to do."""
+        return sum(group.count for group in self._idling())
+
+    @property
+    def longest_idle_in_transaction(self) -> float | None:
+        """For how many seconds the longest of these had nothing to do; `None`: there is none."""
+        return max((group.longest_in_state or 0.0 for group in self._idling()), default=None)
+
+    @property
+    def longest_transaction(self) -> float | None:
+        """For how many seconds the oldest transaction is open; `None`: there is none."""
+        times = (group.longest_transaction for group in self.sessions)
+        return max((time for time in times if time is not None), default=None)
+
+    def _idling(self) -> list[Sessions]:
+        return [group for group in self.sessions if group.state.startswith("idle in transaction")]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for JSON, with units in the names; `alias` and `error` only if that is set."""
+        if self.error is not None:
+            return {"alias": self.alias, "error": self.error}
+        shown = asdict(self)
+        del shown["error"]
+        shown["sessions"] = [_with_units(group) for group in shown["sessions"]]
+        return shown | {
+            "allowed": self.allowed,
+            "ours": self.ours,
+            "idle_in_transaction": self.idle_in_transaction,
+            "longest_idle_in_transaction_seconds": self.longest_idle_in_transaction,
+            "longest_transaction_seconds": self.longest_transaction,
+        }
+
+
+def _with_units(group: dict[str, Any]) -> dict[str, Any]:
+    return {f"{key}_seconds" if "longest" in key else key: value for key, value in group.items()}
+
+
+def server_side(alias: str = "default") -> ServerSide:
+    """Ask the server of `alias` once; takes up to about 10 s if it doesn't answer.
+
+    A server that can't be asked is told in `error`, in one line. Raises
+    `django.utils.connection.ConnectionDoesNotExist` for an unknown alias.
+    """
+    wrapper: Any = connections[alias]
+    try:
+        with _connect(wrapper) as connection:
+            return _ask(alias, connection)
+    except (psycopg.Error, Error, ImproperlyConfigured) as ex:
+        return ServerSide(alias=alias, error=_one_line(ex))
+    except Exception as ex:  # a callable password, or the like: its message may hold anything
+        logger.exception("Database %r: the server could not be asked", alias)
+        return ServerSide(alias=alias, error=f"{type(ex).__name__}, see the log")
+
+
+def _connect(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:
+    settings = snapshot(with_fresh_password(wrapper.settings_dict))
+    config = PoolConfig.from_settings(wrapper.alias, settings)
+    settings["OPTIONS"]["pool"] = False
+    opener = type(wrapper)(settings, wrapper.alias)
+    params = opener.get_connection_params()
+    if config is not None and config.credentials is not None:
+        params.update(config.credentials())
+    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": CONNECT_SECONDS * 1000}
+    connection: psycopg.Connection[Any] = opener.get_new_connection(
+        {**params, **limits, "application_name": "poolstats"}
+    )
+    return connection
+
+
+def _ask(alias: str, connection: psycopg.Connection[Any]) -> ServerSide:
+    # In one transaction, in which pg_stat_activity stays the same.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL statement_timeout = {_QUERY_MILLISECONDS}")
+        (limits,) = cursor.execute(_LIMITS).fetchall()
+        groups = cursor.execute(_SESSIONS).fetchall()
+    version, most, reserved, role, database, total, hidden = limits
+    return ServerSide(
+        alias=alias,
+        version=version,
+        max_connections=most,
+        reserved=reserved,
+        role_limit=role,
+        database_limit=database,
+        total=total,
+        hidden=hidden,
+        sessions=tuple(
+            Sessions(
+                host=host,
+                application_name=name,
+                state=state,
+                count=count,
+                longest_in_state=since,
+                longest_transaction=transaction,
+            )
+            for host, name, state, count, since, transaction in groups
+        ),
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

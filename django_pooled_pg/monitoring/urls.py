@@ -1,0 +1,20 @@
+"""Owns the dashboard's addresses, for `include("django_pooled_pg.monitoring.urls")`.
+
+The page and its script name the others relatively: the prefix must end with a slash.
+"""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from .dashboard import views
+
+app_name = "pooled_pg"
+
+urlpatterns = [
+    path("", views.page, name="dashboard"),
+    path("stats.json", views.stats, name="stats"),
+    path("metrics", views.metrics, name="metrics"),
+    path("dashboard.js", views.asset, {"name": "dashboard.js"}, name="script"),
+    path("dashboard.css", views.asset, {"name": "dashboard.css"}, name="style"),
+]

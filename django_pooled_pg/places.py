@@ -1,0 +1,63 @@
+"""Owns saying where in the code this thread is; knows no pool."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from types import FrameType
+
+import asgiref
+import django
+
+from .pooling.lease import _LIBRARIES
+
+_DJANGO = os.path.join(Path(django.__file__).parent, "")
+_ORM = os.path.join(_DJANGO, "db", "")
+_PACKAGES = (_DJANGO, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+# Everything passes through these, so they tell nothing.
+_PASSED_THROUGH = (
+    os.path.join(Path(asgiref.__file__).parent, ""),
+    os.path.join(Path(__file__).parent, ""),
+    os.path.join(_DJANGO, "utils", ""),
+    os.path.join(Path(django.__file__).parents[1], "debug_toolbar", ""),
+)
+# What is further out is the server's, not the request's.
+_REQUEST_BEGINS = tuple(
+    os.path.join(_DJANGO, *path)
+    for path in [
+        ("core", "handlers", "wsgi.py"),
+        ("core", "handlers", "asgi.py"),
+        ("test", "client.py"),
+    ]
+)
+
+
+def place_of_caller() -> str:
+    """Return `"file:line in function"` of the application's innermost frame in this thread.
+
+    Where it has none (the ORM's async methods run in another thread, middleware may query by
+    itself): of the library that queries; at least of the ORM's method. `""` if there is nothing.
+    """
+    library = method = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_REQUEST_BEGINS):
+            break
+        if not name.startswith(_LIBRARIES):
+            return _described(frame)
+        if name.startswith(_ORM):
+            method = frame
+        elif (
+            library is None and name.startswith(_PACKAGES) and not name.startswith(_PASSED_THROUGH)
+        ):
+            library = frame
+        frame = frame.f_back
+    found = library or method
+    return _described(found) if found is not None else ""
+
+
+def _described(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -1,0 +1,69 @@
+"""Owns a borrower's place in the queue for a connection.
+
+With `backing.py` and `null_backing.py` all that relies on psycopg_pool's private names: here on its
+`WaitingClient`, of which `conn`, `error`, `set` and `fail` are used.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from psycopg_pool import PoolTimeout
+from psycopg_pool.pool import WaitingClient
+
+from .config import Connection
+
+
+class Claim(WaitingClient[Connection]):
+    """A borrower's place in the queue, which an interrupt at any moment can't break.
+
+    psycopg_pool's own waits on a `threading.Condition`, which an interrupt (Ctrl-C, a task's
+    time limit) may leave locked, and with it the pool. One that timed out or was interrupted
+    must also leave the queue: it would count for `max_waiting`, or be handed a connection.
+    """
+
+    def __init__(self) -> None:
+        # Not super's, which makes that condition.
+        self.conn = self.error = None
+        # Guards the choice between `conn` and `error`, of which only one is ever set.
+        self._choice = threading.Lock()
+        self._settled = threading.Lock()
+        self._settled.acquire()
+
+    def wait(self, timeout: float) -> Connection:
+        if not self._settled.acquire(timeout=max(0.0, timeout)):
+            self.fail(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
+        if self.error is not None:
+            raise self.error
+        assert self.conn is not None
+        return self.conn
+
+    def set(self, conn: Connection) -> bool:
+        return self._settle(conn, None)
+
+    def fail(self, error: Exception) -> bool:
+        return self._settle(None, error)
+
+    def _settle(self, conn: Connection | None, error: Exception | None) -> bool:
+        with self._choice:
+            if self.conn is not None or self.error is not None:
+                return False
+            self.conn, self.error = conn, error
+        self._settled.release()
+        return True
+
+    def abandon(self) -> Connection | None:
+        """Make sure that nothing is handed over any more; return what was."""
+        with self._choice:
+            if self.error is None:
+                self.error = PoolTimeout("the borrower has gone")
+            conn, self.conn = self.conn, None
+            return conn
+
+
+class ConnectFailed(Exception):
+    """Carries the error of a failed connect to a borrower that waits; never leaves the pool."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -1,0 +1,101 @@
+"""Owns the psycopg_pool that keeps nothing, for `"class": "null"`; and the choice between the two.
+
+Uses psycopg_pool's private names as `backing.py` does, and of `NullConnectionPool` also
+`_get_ready_connection` and `_connect`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, TypeAlias
+
+from psycopg.errors import ConnectionTimeout
+from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout, TooManyRequests
+
+from .backing import Backing, Seams
+from .config import Connection, PoolConfig
+
+
+class NullBacking(Seams, NullConnectionPool[Connection]):
+    """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
+
+    def borrow(self, timeout: float) -> Connection:
+        """Connect, if there may be one more; else wait for one that comes back.
+
+        psycopg_pool connects with its lock held: while a server doesn't answer, each borrower
+        would wait for all those before it. Raises what `Backing.borrow` raises, and whatever the
+        server says.
+        """
+        with self._lock:
+            self._check_open_getconn()
+            room = self.max_size == 0 or self._nconns < self.max_size
+            self._nconns += room
+        if not room:
+            return super().borrow(timeout)
+        try:
+            connection = self._connect(timeout=timeout)
+        except ConnectionTimeout as ex:
+            self._no_connection(ex)
+            raise PoolTimeout(str(ex)) from ex
+        except BaseException as ex:
+            self._no_connection(ex)
+            raise
+        connection._pool = self
+        return connection
+
+    def _no_connection(self, error: BaseException) -> None:
+        with self._lock:
+            self._nconns -= 1
+            alone = not self._nconns
+            if self._waiting and not alone:
+                self._maybe_grow_pool()
+        if alone and isinstance(error, Exception):
+            # Nobody will return one to those who wait.
+            self.fail_waiting(error)
+
+    def _get_ready_connection(self, timeout: float | None) -> None:
+        if timeout is not None and timeout <= 0.0:
+            raise PoolTimeout()
+        if self.max_waiting and len(self._waiting) >= self.max_waiting:
+            raise TooManyRequests(f"{len(self._waiting)} borrowers wait already")
+
+    def take_idle(self) -> None:
+        """There are none."""
+
+    def put_idle(self, connection: Connection, now: float) -> bool:
+        return False
+
+    def fill(self) -> None:
+        """Nothing to fill."""
+
+    def _grow(self) -> None:
+        # psycopg_pool's null pools never grow: those who wait when there is suddenly room (the
+        # limit was raised, a connection was dropped) would wait for the next return.
+        with self._lock:
+            if self._waiting:
+                ConnectionPool._maybe_grow_pool(self)
+
+
+AnyBacking: TypeAlias = Backing | NullBacking
+
+
+def make_backing(
+    name: str, config: PoolConfig, connector: Any, lock: threading.RLock
+) -> AnyBacking:
+    """Make a pool that isn't open yet; `connector` is what it calls `connect` of."""
+    backing = (NullBacking if config.pool_class == "null" else Backing)(
+        connection_class=connector,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        open=False,
+        name=name,
+        timeout=config.timeout,
+        max_waiting=config.max_waiting,
+        max_lifetime=config.max_lifetime,
+        max_idle=config.max_idle,
+        reconnect_timeout=config.reconnect_timeout,
+        reconnect_failed=config.reconnect_failed,
+        num_workers=config.num_workers,
+    )
+    backing._lock = lock
+    return backing

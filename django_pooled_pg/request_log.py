@@ -1,0 +1,202 @@
+"""Owns the record of what one request did with pools; shows it to nobody.
+
+A record belongs to a context (`contextvars`). asgiref and asyncio take contexts along into the
+threads and tasks that they start, so those note into the record of the request they work for. A
+thread that code starts itself has no context but its own, and notes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from time import monotonic
+
+from .places import place_of_caller
+from .pooling.errors import PoolExhausted
+from .pooling.lease import HolderRef, Lease
+from .pooling.pool import Pool
+from .pooling.statements import CHANGES
+
+in_use = False
+"""Whether there was ever a record in this process; until then, borrowers need not look for one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borrow:
+    """One borrow, as far as it has come. Times are in seconds.
+
+    - `began`: when, after the record was opened;
+    - `waited`: from there to the connection, or to the error;
+    - `held`: from there to the return; so far, unless `returned`;
+    - `worked`: of the time held, what statements took;
+    - `error`: `"exhausted"`, or `"failed"` for any other; `""` if there was none;
+    - `pinned`: whether it couldn't go back early, because its session holds state;
+    - `changed_by`: the first command or function that changed the session, such as `"SET"`;
+    - `cleaned`: whether the session is rolled back or reset as it goes back (or would be, now);
+    - `place`: where the application borrowed; empty unless asked for.
+    """
+
+    alias: str
+    began: float
+    waited: float
+    held: float = 0.0
+    worked: float = 0.0
+    returned: bool = True
+    error: str = ""
+    pinned: bool = False
+    changed_by: str = ""
+    cleaned: bool = False
+    place: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Totals:
+    """The borrows of one alias. Times are in seconds, of all threads together."""
+
+    alias: str
+    borrows: int = 0
+    exhausted: int = 0
+    failed: int = 0
+    waited: float = 0.0
+    held: float = 0.0
+    worked: float = 0.0
+    pinned: int = 0
+    cleaned: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Entry:
+    """A borrow that may go on, in whatever thread."""
+
+    alias: str
+    began: float
+    waited: float
+    place: str
+    lease: Lease | None = None
+    error: str = ""
+    ended: Borrow | None = None
+
+    def end(self, now: float) -> None:
+        self.ended = self._at(now, returned=True)
+        self.lease = None
+
+    def look(self) -> Borrow:
+        lease = self.lease
+        if lease is None:
+            return self.ended or self._at(0.0, returned=True)
+        seen = self._at(monotonic(), returned=False)
+        # It may have gone back meanwhile, and its session be another borrower's.
+        return self.ended or seen
+
+    def _at(self, now: float, *, returned: bool) -> Borrow:
+        lease = self.lease
+        if lease is None:
+            return Borrow(
+                alias=self.alias,
+                began=self.began,
+                waited=self.waited,
+                error=self.error,
+                place=self.place,
+            )
+        session = lease.session
+        return Borrow(
+            alias=self.alias,
+            began=self.began,
+            waited=self.waited,
+            held=now - lease.since,
+            worked=session.worked,
+            returned=returned,
+            pinned=lease.pinned,
+            changed_by=session.reason if session.effect == CHANGES else "",
+            cleaned=lease.pool.would_clean(lease),
+            place=self.place,
+        )
+
+
+class Record:
+    """What one request did with pools. Any thread may note into it, and look at it."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.with_places = False
+        self._opened_at = monotonic()
+        self._entries: list[_Entry] = []
+
+    def borrow(self, pool: Pool, holder: HolderRef) -> Lease:
+        """Borrow from `pool`, and note it. Raises what `Pool.borrow()` raises."""
+        started = monotonic()
+        error, lease = "failed", None
+        try:
+            lease = pool.borrow(holder)
+            error = ""
+        except PoolExhausted:
+            error = "exhausted"
+            raise
+        finally:
+            entry = _Entry(
+                alias=pool.alias,
+                began=started - self._opened_at,
+                waited=monotonic() - started,
+                place=place_of_caller() if self.with_places else "",
+                lease=lease,
+                error=error,
+            )
+            self._entries.append(entry)
+        pool.when_returned(lease, entry.end)
+        return lease
+
+    def borrows(self) -> list[Borrow]:
+        """Return the borrows so far, in the order in which they began."""
+        return sorted((entry.look() for entry in self._entries.copy()), key=lambda b: b.began)
+
+    def totals(self) -> list[Totals]:
+        """Return the sums of each alias, in the order in which the aliases were first used."""
+        found: dict[str, Totals] = {}
+        for borrow in self.borrows():
+            totals = found.setdefault(borrow.alias, Totals(alias=borrow.alias))
+            totals.borrows += not borrow.error
+            totals.exhausted += borrow.error == "exhausted"
+            totals.failed += borrow.error == "failed"
+            totals.waited += borrow.waited
+            totals.held += borrow.held
+            totals.worked += borrow.worked
+            totals.pinned += borrow.pinned
+            totals.cleaned += borrow.cleaned
+        return list(found.values())
+
+
+_current: ContextVar[Record | None] = ContextVar("django_pooled_pg_record", default=None)
+
+
+def current() -> Record | None:
+    """Return the open record of this context, if there is one."""
+    record = _current.get()
+    # Tasks that outlive their request keep its context.
+    return record if record is not None and record.is_open else None
+
+
+@contextmanager
+def recording(*, with_places: bool = False) -> Iterator[Record]:
+    """Note what this context does with pools; inside another `recording()`, into its record.
+
+    With `with_places` also where in the code. Borrows that go on afterwards are followed to
+    their end.
+    """
+    global in_use
+    in_use = True
+    if (outer := current()) is not None:
+        outer.with_places = outer.with_places or with_places
+        yield outer
+        return
+    record = Record()
+    record.with_places = with_places
+    # Not a token to reset with: asgiref may have brought the value here from another context.
+    before = _current.get()
+    _current.set(record)
+    try:
+        yield record
+    finally:
+        record.is_open = False
+        _current.set(before)
