@@ -11,7 +11,7 @@ from types import FrameType
 import asgiref
 import django
 
-from .pooling.lease import _LIBRARIES
+from .pooling.lease import LIBRARIES
 
 _DJANGO = os.path.join(Path(django.__file__).parent, "")
 _ORM = os.path.join(_DJANGO, "db", "")
@@ -46,7 +46,7 @@ def place_of_caller() -> str:
         name = frame.f_code.co_filename
         if name.startswith(_REQUEST_BEGINS):
             break
-        if not name.startswith(_LIBRARIES):
+        if not name.startswith(LIBRARIES):
             return _described(frame)
         if name.startswith(_ORM):
             method = frame

@@ -7,5 +7,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("pools/", include("django_pooled_pg.monitoring.urls")),
     path("", include("testproject.library.urls")),
 ]

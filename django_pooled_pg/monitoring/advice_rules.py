@@ -20,7 +20,8 @@ ENOUGH = 100
 # What is no more than this hurts nobody.
 _SHORT_WAIT = 0.01  # seconds
 _SHORT_IDLING = 10.0  # seconds, in a transaction
-_LONG_HELD = 60.0  # seconds
+# The default `timeout`: by then whoever waits for it is turned away. In seconds.
+_LONG_HELD = 10.0
 _FEW_CONNECTIONS = 50  # of all processes together
 _FEW_FAILURES = 3
 # Connects that failed, or were needed, by attempts or borrows.

@@ -36,7 +36,7 @@ class Holder(Protocol):
 
 
 # Where code lives that tells nothing about the application.
-_LIBRARIES = (
+LIBRARIES = (
     *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
     str(Path(django.__file__).parent),
     str(Path(__file__).parents[1]),
@@ -96,7 +96,7 @@ def place_of(lease: Lease) -> str:
     if frame is None:
         return "not running"
     place: FrameType | None = frame
-    while place is not None and place.f_code.co_filename.startswith(_LIBRARIES):
+    while place is not None and place.f_code.co_filename.startswith(LIBRARIES):
         place = place.f_back
     found = place or frame
     return f"at {found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"

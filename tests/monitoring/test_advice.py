@@ -141,7 +141,7 @@ def test_held_long() -> None:
     holders = [holder(held=5.0), holder(held=75.0), holder(held=130.0, thread="leaky")]
     said = text(held, holders=holders)
     assert said.startswith(
-        "2 of 3 in use are held for 60.0 s or longer, one for 130 s by thread leaky of process "
+        "2 of 3 in use are held for 10.0 s or longer, one for 130 s by thread leaky of process "
         "12, now at /srv/site/views.py:33 in slow (p95 of those returned: 4.9 ms)"
     )
     assert rules(held, holders=holders[:1]) == []

@@ -18,7 +18,7 @@ from psycopg_pool import PoolClosed
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import liveness, registry
-from django_pooled_pg.pooling import pool as pool_module
+from django_pooled_pg.pooling import supply
 from django_pooled_pg.pooling.errors import PoolExhausted
 from django_pooled_pg.pooling.lease import Lease
 from django_pooled_pg.pooling.pool import Pool
@@ -233,7 +233,7 @@ def slow_answers(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     def answers(connection: Any) -> bool:
         return go_on.wait(10) and liveness.answers(connection)
 
-    monkeypatch.setattr(pool_module, "answers", answers)
+    monkeypatch.setattr(supply, "answers", answers)
     return go_on
 
 
@@ -246,7 +246,7 @@ def test_check_asks_all_at_once(make_pool: MakePool, monkeypatch: pytest.MonkeyP
         together.wait(5)  # broken, if they come one by one
         return False
 
-    monkeypatch.setattr(pool_module, "answers", answers)
+    monkeypatch.setattr(supply, "answers", answers)
     assert pool.check_idle() == (5, 5)
 
 

@@ -280,6 +280,9 @@ def test_one_request_at_a_time(open_page: Open, one_busy: None) -> None:
     page = live(open_page([seen, None, seen]))
     page.clock.run_for(2000)
     page.clock.run_for(14_000)  # nobody answers
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_role("button", name="Pause").dblclick()
+    assert page.evaluate("paused") is False
     assert len(page.asked) == 2
     page.asked[1].fulfill(body=json.dumps(seen), content_type="application/json")
     wait_until(lambda: not page.evaluate("busy"))
@@ -321,5 +324,6 @@ def test_errors_are_said_and_it_tries_on(open_page: Open, one_busy: None) -> Non
     playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
     poll_again(page, 8000)
     live(page)
+    poll_again(page)  # as often as before
     assert len(page.complaints) == 4  # of each, the browser's own and the page's
     page.complaints.clear()

@@ -1,0 +1,159 @@
+"""Owns the supply of one pool's connections: opens, closes, pauses and resizes what it lends from.
+
+Lends nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+
+from psycopg_pool import PoolClosed
+
+from .config import Connection, PoolConfig
+from .connector import Connector, SessionMaker
+from .gate import Gate
+from .ledger import Ledger
+from .liveness import answers
+from .null_backing import AnyBacking, make_backing
+from .session import session_of
+
+
+class Supply:
+    """Where a pool's connections come from. The psycopg_pool is made when somebody needs it.
+
+    `make` makes server sessions, in worker threads. `on_open` is called, without any lock held,
+    each time the pool starts to work. Any method may be called from any thread at any time.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        config: PoolConfig,
+        make: SessionMaker,
+        on_open: Callable[[], None],
+    ) -> None:
+        self.alias = alias
+        self.config = config
+        self.name = config.name or alias
+        self._make = make
+        self._on_open = on_open
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._ledger = Ledger()
+        self._gate = Gate()
+        self._connector = Connector(
+            self.name, self._make, self.config.configure, self._fail_waiting
+        )
+
+    def _fail_waiting(self, error: Exception) -> None:
+        if (backing := self._ledger.backing) is not None:
+            backing.fail_waiting(error)
+
+    def _opened(self) -> AnyBacking:
+        ledger = self._ledger
+        with ledger.lock:
+            if ledger.backing is not None:
+                return ledger.backing
+            if not self._gate.is_open():
+                raise PoolClosed("paused")
+            ledger.backing = backing = make_backing(
+                self.name, self.config, self._connector, ledger.lock
+            )
+            backing.open()
+        self._on_open()
+        return backing
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close idle connections now and lent ones when they return.
+
+        Those who wait for a connection go on waiting and, like the next borrower, get one
+        of the pool as it opens again. Waits up to `timeout` seconds for a connection that is
+        being made. Safe from any thread at any time.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            backing, ledger.backing = ledger.backing, None
+        if backing is None:
+            return
+        if backing.runs_in_own_worker():
+            # A callback (`configure`, ...) closes the pool: its thread can't wait for itself.
+            threading.Thread(target=backing.close, args=(timeout,), daemon=True).start()
+        else:
+            backing.close(timeout)
+
+    def drain(self) -> None:
+        """Replace all connections by new ones: idle ones now, lent ones when they return."""
+        with self._ledger.lock:
+            backing = self._ledger.backing
+        if backing is not None:
+            backing.drain()
+
+    def pause(self, timeout: float = 2.0) -> None:
+        """Let borrowers wait, up to their timeout, until `resume()`.
+
+        Idle connections are closed now and lent ones when they return, so that the server can be
+        restarted, or another one take its place. In this process only; a child that it forks is
+        not paused. Waits up to `timeout` seconds for a connection that is being made.
+        """
+        with self._ledger.lock:  # nobody is between the gate and a pool that opens
+            self._gate.close()
+        self.close(timeout)
+
+    def resume(self) -> None:
+        """Let those who wait since `pause()` go on."""
+        self._gate.open()
+
+    def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
+        """Change `min_size`, `max_size` or both, until this process ends.
+
+        Idle connections that are too many are closed now, lent ones when they return. Raises
+        `ImproperlyConfigured` for sizes that don't go together.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            self.config = config = self.config.resized(self.alias, min_size, max_size)
+            backing = ledger.backing
+            surplus = (
+                backing.resize_to(config.min_size, config.max_size) if backing is not None else []
+            )
+        for connection in surplus:
+            connection.close()
+        if backing is not None:
+            backing.fill()
+
+    def check_idle(self) -> tuple[int, int]:
+        """Ask the server over each idle connection; return how many were asked, and dropped.
+
+        All at once: where the server doesn't answer it takes 2 s, and meanwhile none is lent.
+        """
+        ledger = self._ledger
+        with ledger.lock:
+            backing = ledger.backing
+            asked = backing.take_all_idle() if backing is not None else []
+            for connection in asked:
+                session_of(connection).in_cleaning = True
+        if backing is None or not asked:
+            return 0, 0
+        dead: set[Connection] = set()
+        try:
+            with ThreadPoolExecutor(len(asked), "django_pooled_pg-check") as executor:
+                alive = executor.map(answers, asked)
+                dead.update(c for c, answered in zip(asked, alive, strict=True) if not answered)
+        finally:
+            # Whatever came between (no more threads, an interrupt): each one has to go somewhere.
+            for connection in asked:
+                session_of(connection).in_cleaning = False
+                if connection in dead:
+                    backing.drop(connection)
+                else:
+                    session_of(connection).idle_since = monotonic()
+                    backing.take_back(connection)
+        if dead:
+            backing.fill()
+            with ledger.lock:
+                ledger.counters.dead += len(dead)
+        return len(asked), len(dead)
