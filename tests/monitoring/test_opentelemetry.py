@@ -88,11 +88,11 @@ def test_gauges(
     reader: InMemoryMetricReader, provider: MeterProvider, make_wrapper: MakeWrapper
 ) -> None:
     instrument(provider)
-    wrapper = make_wrapper({"min_size": 2, "max_size": 7, "name": "books"})
+    wrapper = make_wrapper({"min_size": 2, "max_size": 7, "name": "gauges"})
     assert wrapper.pool is not None
     wrapper.pool.open(wait=True)
     wrapper.ensure_connection()
-    collected = Collected(reader, "books")
+    collected = Collected(reader, "gauges")
     assert collected.value("count", state="used") == 1
     assert collected.value("count", state="idle") == 1
     assert collected.value("max") == collected.value("idle.max") == 7

@@ -17,8 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import PoolClosed
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling import liveness, registry
-from django_pooled_pg.pooling import supply
+from django_pooled_pg.pooling import liveness, registry, supply
 from django_pooled_pg.pooling.errors import PoolExhausted
 from django_pooled_pg.pooling.lease import Lease
 from django_pooled_pg.pooling.pool import Pool
