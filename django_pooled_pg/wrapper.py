@@ -158,6 +158,8 @@ class PooledDatabaseMixin(_Base):
         self.errors_occurred = False
         self._forked_in_atomic = False
 
+        if self._lease is not None:
+            self._close()  # as in close(): forgotten at the end of an atomic block
         if request_log.in_use and (record := request_log.current()) is not None:
             self._lease = lease = record.borrow(pool, self._self_ref)
         else:
@@ -230,6 +232,14 @@ class PooledDatabaseMixin(_Base):
         else:
             self.run_on_commit = []
             self._close()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            # An interrupt may let Django forget the connection before it goes back.
+            if self.connection is None and self._lease is not None:
+                self._close()
 
     def _close(self) -> None:
         lease, self._lease = self._lease, None
@@ -308,7 +318,8 @@ class PooledDatabaseMixin(_Base):
             self._using = using
 
     def holds(self, lease: Lease) -> bool:
-        return self._lease is lease
+        # Without the connection it is of no use to this wrapper, and should be found.
+        return self._lease is lease and self.connection is not None
 
     def lease_lost(self) -> None:
         """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""

@@ -437,3 +437,32 @@ def test_an_error_of_a_borrow_is_djangos_wherever_it_begins(make_wrapper: MakeWr
         with pytest.raises(OperationalError) as caught:
             begin()
         assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+
+
+def test_an_interrupt_as_close_begins_loses_nothing(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django forgets the connection, whatever becomes of it."""
+    wrapper = make_wrapper()
+    hold(wrapper)
+    assert wrapper.pool is not None
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wrapper, "_close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wrapper.close()
+    assert wrapper.pool.statistics().in_use == 0
+
+
+def test_a_connection_that_django_forgot_goes_back(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper(pool={"max_size": 1, "timeout": 1})
+    hold(wrapper)
+    assert wrapper.pool is not None
+    wrapper.connection = None
+    assert wrapper.pool.strays.find()
+    assert fetch(wrapper, "SELECT 1") == 1
+    wrapper.close()
+    assert wrapper.pool.statistics().in_use == 0
