@@ -273,7 +273,7 @@ def test_a_connection_in_use_lately_is_lent_without_asking(
     wrapper = site.wrapper()
     started = time.monotonic()
     wrapper.ensure_connection()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 1.5, "to ask takes 2 s"
     wrapper.close()
     proxy.resume()
 

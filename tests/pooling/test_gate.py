@@ -41,7 +41,7 @@ def test_closed_until_the_timeout(gate: Gate) -> None:
     gate.close()
     started = monotonic()
     assert not gate.pass_through(0.05)
-    assert 0.04 < monotonic() - started < 1
+    assert 0.04 < monotonic() - started < 10
     assert gate.waiting == 0
 
 
