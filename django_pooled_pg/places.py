@@ -11,7 +11,7 @@ from types import FrameType
 import asgiref
 import django
 
-from .pooling.lease import LIBRARIES
+from .pooling.lease import LIBRARIES, describe_frame
 
 _DJANGO = os.path.join(Path(django.__file__).parent, "")
 _ORM = os.path.join(_DJANGO, "db", "")
@@ -47,7 +47,7 @@ def place_of_caller() -> str:
         if name.startswith(_REQUEST_BEGINS):
             break
         if not name.startswith(LIBRARIES):
-            return _described(frame)
+            return describe_frame(frame)
         if name.startswith(_ORM):
             method = frame
         elif (
@@ -56,8 +56,4 @@ def place_of_caller() -> str:
             library = frame
         frame = frame.f_back
     found = library or method
-    return _described(found) if found is not None else ""
-
-
-def _described(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    return describe_frame(found) if found is not None else ""

@@ -144,7 +144,7 @@ class Record:
                 error=error,
             )
             self._entries.append(entry)
-        pool.when_returned(lease, entry.end)
+        lease.on_return = entry.end
         return lease
 
     def borrows(self) -> list[Borrow]:

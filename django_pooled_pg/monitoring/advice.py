@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .advice_rules import RULES, Known
-from .figures import Pool, total
+from .figures import total
 from .report import ProcessReport
 from .server import ServerSide
 
@@ -31,32 +31,21 @@ def advise(
     say nothing. Rules about holders need reports that were collected with them. With `database`,
     about that alias only.
     """
-    aliases = sorted({pool["alias"] for report in reports for pool in _pools(report)})
+    aliases = sorted({pool["alias"] for report in reports for pool in report.pools(database)})
     return [
         Advice(alias=alias, rule=rule, text=text)
         for alias in aliases
-        if database is None or alias == database
         for known in [_known(alias, reports, (server or {}).get(alias))]
         for rule, say in RULES.items()
         if (text := say(known)) is not None
     ]
 
 
-def _pools(report: ProcessReport) -> list[Pool]:
-    return report.snapshot["pools"] if report.snapshot is not None else []
-
-
 def _known(alias: str, reports: Sequence[ProcessReport], server: ServerSide | None) -> Known:
-    pools = [pool for report in reports for pool in _pools(report) if pool["alias"] == alias]
+    pools = [pool for report in reports for pool in report.pools(alias)]
     return Known(
         pools=pools,
         sum=total(pools),
-        holders=[
-            {"pid": report.pid, **holder}
-            for report in reports
-            if report.snapshot is not None
-            for holder in report.snapshot.get("holders", [])
-            if holder["alias"] == alias
-        ],
+        holders=[holder for report in reports for holder in report.holders(alias)],
         server=server if server is not None and server.error is None else None,
     )

@@ -43,10 +43,15 @@ class Known:
     server: ServerSide | None
 
     @property
-    def excess_connects(self) -> int:
-        """Sessions that were made, but for those that fill the pools once."""
-        made: int = self.sum["connects"] - self.sum["connect_errors"]
-        return made - int(self.sum["max_size"])
+    def made(self) -> int:
+        """Sessions that were made."""
+        return int(self.sum["connects"] - self.sum["connect_errors"])
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """For how many seconds connections were held, and the database worked, on average."""
+        returns = self.sum["returns"]
+        return self.sum["held_total"] / returns, self.sum["worked_total"] / returns
 
     def p95(self, of: str) -> float:
         """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 where nothing was measured."""
@@ -114,10 +119,9 @@ def _held_long(known: Known) -> str | None:
 
 def _barely_worked(known: Known) -> tuple[float, float] | None:
     """The mean time held and worked, in seconds, where the first is for little of the second."""
-    returns = known.sum["returns"]
-    if returns < ENOUGH:
+    if known.sum["returns"] < ENOUGH:
         return None
-    held, worked = known.sum["held_total"] / returns, known.sum["worked_total"] / returns
+    held, worked = known.means
     return (held, worked) if worked < _WORKS_ENOUGH * held else None
 
 
@@ -160,8 +164,7 @@ def _too_small(known: Known) -> str | None:
         return None
     said = f"{waits}: raise max_size, or make queries faster"
     if known.sum["returns"]:
-        held = known.sum["held_total"] / known.sum["returns"]
-        worked = known.sum["worked_total"] / known.sum["returns"]
+        held, worked = known.means
         said += (
             f": connections are held {duration(held)}, of which the database worked "
             f"{duration(worked)}"
@@ -186,7 +189,7 @@ def _oversized(known: Known) -> str | None:
 def _too_large(known: Known) -> str | None:
     most, server = known.sum["max_size"], known.server
     scarce = most > server.allowed / 2 if server is not None else most > _FEW_CONNECTIONS
-    made = known.sum["connects"] - known.sum["connect_errors"]
+    made = known.made
     # A pool can't ever have had more than it made; less than it has were made in an interval.
     if known.sum["borrows"] < 10 * ENOUGH or not scarce or not known.sum["size"] <= made:
         return None
@@ -200,10 +203,10 @@ def _too_large(known: Known) -> str | None:
 
 
 def _many_connects(known: Known) -> str | None:
-    borrows, excess = known.sum["borrows"], known.excess_connects
-    if borrows < ENOUGH or excess < _MANY_CONNECTS * borrows:
+    borrows, made = known.sum["borrows"], known.made
+    # Those that fill the pools once are no excess.
+    if borrows < ENOUGH or made - known.sum["max_size"] < _MANY_CONNECTS * borrows:
         return None
-    made = known.sum["connects"] - known.sum["connect_errors"]
     said = (
         f"{made} connections were made for {borrows} borrows, at "
         f"{duration(known.sum['connect_total'] / made)} each"

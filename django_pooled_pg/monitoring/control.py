@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..pooling import registry
 from ..pooling.pool import Pool
-from .snapshot import process_snapshot
+from .snapshot import process_name
 
 logger = logging.getLogger(__name__)
 
@@ -33,27 +33,24 @@ def control(
         raise WrongRequest(f"no action is named {action!r}, only: {', '.join(ACTIONS)}")
     if not isinstance(alias, str):
         raise WrongRequest(f"'alias' is not a text but {alias!r}")
-    if action == "resize":
-        if min_size is None and max_size is None:
-            raise WrongRequest("'resize' needs 'min_size', 'max_size' or both")
-    elif min_size is not None or max_size is not None:
+    given = {"min_size": min_size, "max_size": max_size}
+    sizes = {name: size for name, size in given.items() if size is not None}
+    if action == "resize" and not sizes:
+        raise WrongRequest("'resize' needs 'min_size', 'max_size' or both")
+    if action != "resize" and sizes:
         raise WrongRequest(f"'min_size' and 'max_size' are for 'resize', not for {action!r}")
     done = []
     for pool in registry.pools():
         if pool.alias != alias:
             continue
         try:
-            if action == "resize":
-                said = _resize(pool, min_size, max_size)
-            else:
-                said = ACTIONS[action](pool)
-            done.append({"name": pool.name, "said": said})
+            done.append({"name": pool.name, "said": ACTIONS[action](pool, **sizes)})
         except ImproperlyConfigured as ex:
             done.append({"name": pool.name, "error": str(ex)})
         except Exception as ex:  # told to the one who asked; the other pools have their turn
             logger.exception("Pool %r: could not %s", pool.name, action)
             done.append({"name": pool.name, "error": f"{type(ex).__name__}; see the site's log"})
-    return {"process": process_snapshot()["process"], "done": done}
+    return {"process": process_name(), "done": done}
 
 
 def _drain(pool: Pool) -> str:
@@ -92,7 +89,7 @@ def _resume(pool: Pool) -> str:
     return f"resumed: {s.waiting} borrowers were waiting" if s.paused else "was not paused"
 
 
-ACTIONS: dict[str, Callable[[Pool], str]] = {
+ACTIONS: dict[str, Callable[..., str]] = {
     "drain": _drain,
     "check": _check,
     "resize": _resize,

@@ -5,7 +5,7 @@ A pool is here what a snapshot has of it: the fields of `PoolStatistics` in a di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -34,6 +34,17 @@ def total(pools: Sequence[Pool]) -> Pool:
         added[name] = [sum(column) for column in zip(*(pool[name] for pool in pools), strict=True)]
     added["paused"] = any(pool["paused"] for pool in pools)
     return added
+
+
+def by_name(pools: Iterable[Pool]) -> list[Pool]:
+    """Add up those of one alias and name, whose settings differ otherwise.
+
+    For those who have nothing else to tell them apart by.
+    """
+    named: dict[tuple[str, str], list[Pool]] = {}
+    for pool in pools:
+        named.setdefault((pool["alias"], pool["name"]), []).append(pool)
+    return [total(each) for each in named.values()]
 
 
 def since(before: Pool | None, now: Pool) -> Pool:

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..pooling import registry
 from ..pooling.statistics import BOUNDS
-from .figures import Pool, since, total
+from .figures import Pool, by_name, since
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter, MeterProvider, Observation
@@ -106,11 +106,8 @@ def _observer(fields: dict[str, str]) -> Callable[[object], Iterable[Observation
 
 
 def _pools() -> Iterable[Pool]:
-    # Pools of one name (their settings differ otherwise) are one: attributes must tell apart.
-    named: dict[tuple[str, str], list[Pool]] = {}
-    for pool in registry.pools():
-        named.setdefault((pool.alias, pool.name), []).append(asdict(pool.statistics()))
-    return map(total, named.values())
+    # Attributes must tell apart what is observed.
+    return by_name(asdict(pool.statistics()) for pool in registry.pools())
 
 
 def _attributes(pool: Pool) -> dict[str, str]:

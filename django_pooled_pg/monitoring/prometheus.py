@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..pooling.statistics import BOUNDS
 from . import client
-from .figures import Pool, total
+from .figures import Pool, by_name
 from .report import ProcessReport
 from .runtime_dir import RuntimeDirError
 
@@ -186,20 +186,12 @@ def _families(reports: Sequence[ProcessReport], database: str | None) -> list[_F
         if report.snapshot is None:
             continue
         of_process = {"process": _text_of(report.snapshot["process"]), "pid": str(report.pid)}
-        for pool in _pools(report.snapshot, database):
+        # Two series with the same labels would let the scrape fail.
+        for pool in by_name(report.pools(database)):
             labels = {"alias": _text_of(pool["alias"]), "pool": _text_of(pool["name"])} | of_process
             for family in families:
                 family.samples.extend(_samples(family.metric, labels, pool))
     return [up, *families]
-
-
-def _pools(snapshot: dict[str, Any], database: str | None) -> Iterator[Pool]:
-    # Pools of one name (their settings differ otherwise) are one series, or the scrape fails.
-    named: dict[tuple[str, str], list[Pool]] = {}
-    for pool in snapshot["pools"]:
-        if database is None or pool["alias"] == database:
-            named.setdefault((pool["alias"], pool["name"]), []).append(pool)
-    return map(total, named.values())
 
 
 def _samples(metric: Metric, labels: dict[str, str], pool: Pool) -> Iterator[_Sample]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -11,6 +10,7 @@ from ..pooling.statistics import BOUNDS
 from .advice import Advice
 from .columns import aligned, duration, milliseconds
 from .figures import Pool, percentile, total
+from .members import Member, by_alias, count_processes
 from .report import ProcessReport
 from .server import ServerSide
 
@@ -51,7 +51,7 @@ def as_json(reports: Sequence[ProcessReport], database: str | None = None) -> li
     for report in reports:
         if report.snapshot is None:
             processes.append({"pid": report.pid, "error": report.error})
-        elif pools := _pools_of(report.snapshot, database):
+        elif pools := report.pools(database):
             processes.append(
                 {
                     "pid": report.pid,
@@ -74,34 +74,20 @@ def table(
     of. Processes that didn't answer come below. Empty when there is nothing to show.
     """
     blocks = []
-    found = sorted(_found(reports, database), key=itemgetter(0, 1))
+    found = by_alias(reports, database)
     if found:
         rows: list[Sequence[str]] = [_HEADER]
         notes: list[str] = []
-        for alias, group in groupby(found, key=itemgetter(0)):
-            members = list(group)
-            rows += _rows(alias, members)
-            notes += _events(alias, total([pool for *_, pool in members]))
+        for alias, members in found.items():
+            added = total([pool for *_, pool in members])
+            rows += _rows(alias, members, added)
+            notes += _events(alias, added)
         notes.append(f"Times are in milliseconds; counts and times {period}.")
         blocks.append("\n".join([aligned(rows, 2, _GROUPS), *notes]))
     silent = [f"Process {r.pid}: {r.error}" for r in reports if r.snapshot is None]
     if silent:
         blocks.append("\n".join(silent))
     return "\n\n".join(blocks)
-
-
-_Found = tuple[str, int, str, Pool]
-
-
-def _pools_of(snapshot: dict[str, Any], database: str | None) -> list[Pool]:
-    return [p for p in snapshot["pools"] if database is None or p["alias"] == database]
-
-
-def _found(reports: Sequence[ProcessReport], database: str | None) -> Iterator[_Found]:
-    for report in reports:
-        if report.snapshot is not None:
-            for pool in _pools_of(report.snapshot, database):
-                yield pool["alias"], report.pid, report.snapshot["process"], pool
 
 
 def _with_units(pool: Pool) -> Pool:
@@ -117,14 +103,11 @@ def _percentiles(pool: Pool, of: str) -> list[float | None]:
     return [percentile(buckets, number / 100, longest) for number in _PERCENTILES]
 
 
-def _rows(alias: str, members: Sequence[_Found]) -> Iterator[Sequence[str]]:
-    for _, pid, process, pool in members:
+def _rows(alias: str, members: Sequence[Member], added: Pool) -> Iterator[Sequence[str]]:
+    for pid, process, pool in members:
         label = alias if pool["name"] == alias else f"{alias} ({pool['name']})"
         yield (_marked(label, pool), f"{pid} {process}", *_figures(pool))
-    pids = {pid for _, pid, _, _ in members}
-    count = "1 process" if len(pids) == 1 else f"{len(pids)} processes"
-    added = total([pool for *_, pool in members])
-    yield (_marked(alias, added), f"total of {count}", *_figures(added))
+    yield (_marked(alias, added), f"total of {count_processes(members)}", *_figures(added))
 
 
 def _marked(label: str, pool: Pool) -> str:
@@ -164,13 +147,7 @@ def longest_held(
 
     Each has what a snapshot's `holders` have, with `held_seconds`, and its `pid`.
     """
-    found = [
-        {"pid": report.pid, **holder}
-        for report in reports
-        if report.snapshot is not None
-        for holder in report.snapshot.get("holders", [])
-        if database is None or holder["alias"] == database
-    ]
+    found = [holder for report in reports for holder in report.holders(database)]
     found.sort(key=itemgetter("held"), reverse=True)
     return [
         {f"{k}_seconds" if k == "held" else k: v for k, v in holder.items()}

@@ -24,6 +24,18 @@ class ProcessReport:
     snapshot: dict[str, Any] | None = None
     error: str | None = None
 
+    def pools(self, database: str | None = None) -> list[dict[str, Any]]:
+        """Return the pools in the snapshot; with `database`, those of that alias only."""
+        return self._of("pools", database)
+
+    def holders(self, database: str | None = None) -> list[dict[str, Any]]:
+        """Return the holders in the snapshot, each with the `pid`; with `database`, as `pools`."""
+        return [{"pid": self.pid, **holder} for holder in self._of("holders", database)]
+
+    def _of(self, key: str, database: str | None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (self.snapshot or {}).get(key, [])
+        return [each for each in found if database is None or each["alias"] == database]
+
 
 def check_snapshot(snapshot: dict[str, Any]) -> None:
     """Raise `ValueError` unless it is what `process_snapshot` returns."""

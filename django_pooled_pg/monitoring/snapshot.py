@@ -40,7 +40,7 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
         "version": VERSION,
         "pid": os.getpid(),
         "parent_pid": os.getppid(),
-        "process": _process_name(sys.argv),
+        "process": process_name(),
         "started": _started,
         "pools": [asdict(pool.statistics()) for pool in registry.pools()],
         "holders": [
@@ -63,7 +63,12 @@ def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
     }
 
 
-def _process_name(argv: list[str]) -> str:
+def process_name() -> str:
+    """Return a short name of what runs in this process."""
+    return _name_of(sys.argv)
+
+
+def _name_of(argv: list[str]) -> str:
     script = PurePath(argv[0] if argv else "")
     # `python -m gunicorn` runs .../gunicorn/__main__.py.
     name = script.parent.name if script.name == "__main__.py" else script.name

@@ -63,6 +63,10 @@ class Lease:
     pinned: bool = False
     # Whether it was logged for being held too long.
     reported: bool = False
+    # Called once, with `time.monotonic()`, when it goes back, in whatever thread that happens:
+    # with the pool's lock held, while the session is still the lease's. Must be quick, and not
+    # raise.
+    on_return: Callable[[float], None] | None = None
 
     def is_held(self) -> bool:
         """Tell whether the holder knows of it; one without a holder is held until returned."""
@@ -99,4 +103,9 @@ def place_of(lease: Lease) -> str:
     while place is not None and place.f_code.co_filename.startswith(LIBRARIES):
         place = place.f_back
     found = place or frame
-    return f"at {found.f_code.co_filename}:{found.f_lineno} in {found.f_code.co_name}"
+    return f"at {describe_frame(found)}"
+
+
+def describe_frame(frame: FrameType) -> str:
+    """Say where in the code a frame is: `"file:line in function"`."""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

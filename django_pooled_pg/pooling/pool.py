@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
 from time import monotonic
 
 import psycopg
@@ -44,8 +43,6 @@ class Pool(Supply):
 
     def _start_empty(self) -> None:
         super()._start_empty()
-        # `None` until there was one: each return looks.
-        self._return_hooks: dict[Lease, Callable[[float], None]] | None = None
         self._vetting = Vetting(self.config)
         self._cleaning = Cleaning(self.name, self.config, self._connector.configure_again)
         self.strays = Strays(self.name, self._ledger, self._connector)
@@ -187,8 +184,8 @@ class Pool(Supply):
                 if lease not in ledger.leases:
                     return  # and `clean` may be about somebody else's work by now
                 ledger.leases.remove(lease)
-                if self._return_hooks is not None and lease in self._return_hooks:
-                    self._return_hooks.pop(lease)(now)
+                if lease.on_return is not None:
+                    lease.on_return(now)
                 counters = ledger.counters
                 counters.returns += 1
                 counters.held.add(now - lease.since)
@@ -200,8 +197,8 @@ class Pool(Supply):
                 session.idle_since = now
                 if clean:
                     session.effect = NOTHING
-                if clean and lease.backing.put_idle(lease.connection, now):
-                    return
+                    if lease.backing.put_idle(lease.connection, now):
+                        return
             self._take_back_used(lease)
         except BaseException:
             self._look_for_lost()
@@ -222,19 +219,6 @@ class Pool(Supply):
             self._cleaning.put_back(lease.backing, connection)
         else:
             lease.backing.take_back(connection)
-
-    def when_returned(self, lease: Lease, hook: Callable[[float], None]) -> None:
-        """Let `hook` be called once, with `time.monotonic()`, when an open lease ends.
-
-        It is called in whatever thread that happens, with the pool's lock held and while the
-        session is still the lease's: it must be quick, and must not raise.
-        """
-        ledger = self._ledger
-        with ledger.lock:
-            hooks = self._return_hooks or {}
-            # Leases may end without a return, if seldom.
-            self._return_hooks = {k: v for k, v in hooks.items() if k in ledger.leases}
-            self._return_hooks[lease] = hook
 
     def would_clean(self, lease: Lease) -> bool:
         """Tell whether the lease's session would be rolled back or reset if it ended now."""

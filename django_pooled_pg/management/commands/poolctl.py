@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from argparse import ArgumentParser
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ...monitoring import client
 from ...monitoring.control import ACTIONS
 from ...monitoring.runtime_dir import RuntimeDirError
+from ..arguments import check_alias, check_seconds
 
 
 class Command(BaseCommand):
@@ -42,8 +41,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         request, pid, timeout = _request(options), options["pid"], options["timeout"]
-        if not 0 < timeout < math.inf:
-            raise CommandError(f"--timeout must be a positive number of seconds, not {timeout:g}.")
+        check_seconds("timeout", timeout)
         try:
             answers = client.ask(request, timeout, pid)
         except RuntimeDirError as ex:
@@ -72,9 +70,7 @@ class Command(BaseCommand):
 
 def _request(options: dict[str, Any]) -> dict[str, Any]:
     action, alias = options["action"], options["alias"]
-    if alias not in settings.DATABASES:
-        known = ", ".join(sorted(settings.DATABASES))
-        raise CommandError(f"There is no database {alias!r} in DATABASES, only: {known}.")
+    check_alias(alias)
     sizes = {name: options[name] for name in ("min_size", "max_size") if options[name] is not None}
     if action == "resize" and not sizes:
         raise CommandError("Give resize a --min-size, a --max-size or both.")

@@ -6,7 +6,6 @@ Opens no pool, and no connection but the one that `--server` asks over.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from argparse import ArgumentParser
@@ -15,7 +14,6 @@ from dataclasses import asdict
 from time import monotonic, sleep
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
@@ -25,6 +23,7 @@ from ...monitoring.report import ProcessReport
 from ...monitoring.runtime_dir import RuntimeDirError
 from ...monitoring.server import ServerSide, server_side
 from ...wrapper import PooledDatabaseMixin
+from ..arguments import check_alias, check_seconds
 
 _FORMATS = ("table", "json", "prometheus")
 # What can't be had together, and what of it makes no sense.
@@ -108,13 +107,11 @@ class Command(BaseCommand):
 
 def _check(options: dict[str, Any]) -> None:
     database = options["database"]
-    if database is not None and database not in settings.DATABASES:
-        known = ", ".join(sorted(settings.DATABASES))
-        raise CommandError(f"There is no database {database!r} in DATABASES, only: {known}.")
+    if database is not None:
+        check_alias(database)
     for name in ("timeout", "watch", "interval"):
-        seconds = options[name]
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise CommandError(f"--{name} must be a positive number of seconds, not {seconds:g}.")
+        if options[name] is not None:
+            check_seconds(name, options[name])
     if options["holders"] is not None and options["holders"] < 1:
         raise CommandError(f"--holders must be a positive number, not {options['holders']}.")
     if options["json"] and options["format"] not in (None, "json"):

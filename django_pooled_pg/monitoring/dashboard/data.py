@@ -35,10 +35,10 @@ class View:
     def holders(self) -> list[dict[str, Any]]:
         """Return the longest leases of all processes, each with its `pid` and `process`, too."""
         found = [
-            {"pid": report.pid, "process": report.snapshot["process"], **holder}
+            {"process": report.snapshot["process"], **holder}
             for report in self.reports
             if report.snapshot is not None
-            for holder in report.snapshot.get("holders", [])
+            for holder in report.holders()
         ]
         found.sort(key=lambda holder: holder["held"], reverse=True)
         return found[:_HOLDERS_SHOWN]
@@ -80,12 +80,7 @@ def _give_back() -> None:
 
 
 def _aliases(reports: Sequence[ProcessReport]) -> set[str]:
-    reported = {
-        pool["alias"]
-        for report in reports
-        if report.snapshot is not None
-        for pool in report.snapshot["pools"]
-    }
+    reported = {pool["alias"] for report in reports for pool in report.pools()}
     return reported & set(connections)
 
 

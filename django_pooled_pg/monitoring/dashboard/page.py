@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from django.template import Context, Engine
 
 from ..figures import Pool, percentile, total
+from ..members import by_alias, count_processes
 from .data import View
 
 _NONE = "-"
@@ -72,24 +71,15 @@ def _shown(view: View) -> dict[str, Any]:
 
 
 def _pools(view: View) -> list[dict[str, Any]]:
-    found = [
-        (pool["alias"], report.pid, report.snapshot["process"], pool)
-        for report in view.reports
-        if report.snapshot is not None
-        for pool in report.snapshot["pools"]
-    ]
-    found.sort(key=itemgetter(0, 1))
     shown = []
-    for alias, group in groupby(found, key=itemgetter(0)):
-        members = list(group)
-        pids = {pid for _, pid, _, _ in members}
+    for alias, members in by_alias(view.reports).items():
         summed = total([pool for *_, pool in members])
         shown.append(
             {
                 "alias": alias,
                 "paused": summed["paused"],
                 "figures": summed,
-                "processes": "1 process" if len(pids) == 1 else f"{len(pids)} processes",
+                "processes": count_processes(members),
                 "rows": [[_label(*member), *_figures(member[-1])] for member in members],
                 "totals": [["All", *_figures(summed)]],
             }
@@ -97,8 +87,8 @@ def _pools(view: View) -> list[dict[str, Any]]:
     return shown
 
 
-def _label(alias: str, pid: int, process: str, pool: Pool) -> str:
-    name = "" if pool["name"] == alias else f" ({pool['name']})"
+def _label(pid: int, process: str, pool: Pool) -> str:
+    name = "" if pool["name"] == pool["alias"] else f" ({pool['name']})"
     return f"{pid} {process}{name}{', paused' if pool['paused'] else ''}"
 
 

@@ -81,9 +81,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         text, status = prometheus.exposition(client.collect()), 200
     except RuntimeDirError as ex:
         text, status = _no_answers(ex) + "\n", 503
-    return HttpResponse(
-        text, status=status, content_type="text/plain; version=0.0.4; charset=utf-8"
-    )
+    return HttpResponse(text, status=status, content_type=prometheus.CONTENT_TYPE)
 
 
 @login_not_required
