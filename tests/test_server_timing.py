@@ -17,6 +17,7 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.request_log import current
 from django_pooled_pg.server_timing import ServerTimingMiddleware
 from tests.support.queries import backend_pid, fetch
+from tests.support.serving import give_wrappers
 
 MakeWrapper = Callable[..., DatabaseWrapper]
 
@@ -94,14 +95,7 @@ MIDDLEWARE = [
 
 @pytest.fixture(autouse=True)
 def served(make_wrapper: MakeWrapper) -> Iterator[None]:
-    options = {"max_size": 1, "timeout": 1}
-    holder = make_wrapper(pool=options, alias="busy")
-    holder.ensure_connection()
-    site.wrapper = make_wrapper(pool={"return_at": "transaction"}, alias="books")
-    site.other = make_wrapper(alias='od"d\n\\é')
-    site.busy = make_wrapper(pool=options, alias="busy")
-    for wrapper in (site.wrapper, site.other, site.busy):
-        wrapper.inc_thread_sharing()
+    give_wrappers(site, make_wrapper, "books", 'od"d\n\\é')
     with override_settings(
         ROOT_URLCONF=__name__, MIDDLEWARE=MIDDLEWARE, POOLED_PG_SERVER_TIMING=True
     ):

@@ -18,6 +18,7 @@ from django.urls import URLPattern, URLResolver, clear_url_caches, include, path
 from django_pooled_pg.base import DatabaseWrapper
 from tests.settings import INSTALLED_APPS
 from tests.support.queries import backend_pid
+from tests.support.serving import give_wrappers
 
 MakeWrapper = Callable[..., DatabaseWrapper]
 
@@ -65,14 +66,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
 
 @pytest.fixture(autouse=True)
 def served(make_wrapper: MakeWrapper) -> Iterator[None]:
-    options = {"max_size": 1, "timeout": 1}
-    holder = make_wrapper(pool=options, alias="busy")
-    holder.ensure_connection()
-    site.wrapper = make_wrapper(pool={"return_at": "transaction"}, alias="<books>")
-    site.other = make_wrapper(alias="other")
-    site.busy = make_wrapper(pool=options, alias="busy")
-    for wrapper in (site.wrapper, site.other, site.busy):
-        wrapper.inc_thread_sharing()
+    give_wrappers(site, make_wrapper, "<books>", "other")
     site.wrapper.dec_thread_sharing()  # a connection that is shared stays
     with override_settings(
         DEBUG=True,

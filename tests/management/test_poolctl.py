@@ -17,8 +17,8 @@ from django.core.management import CommandError, call_command
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import client
 from django_pooled_pg.monitoring.control import ACTIONS
-from tests.monitoring.members import DATABASES, member, read_line
-from tests.support.processes import run_script
+from tests.management.conftest import opens_nothing
+from tests.monitoring.members import member, read_line
 from tests.support.queries import hold
 from tests.support.waiting import wait_until
 
@@ -241,22 +241,7 @@ def test_unsafe_folder(folder: Path) -> None:
 
 
 def test_opens_no_pool_and_no_connection(folder: Path) -> None:
-    with member(folder):
-        run_script(
-            """
-from io import StringIO
-from django.core.management import call_command
-from django_pooled_pg.pooling import registry
-call_command("poolctl", "drain", "default", stdout=StringIO())
-assert not [pool for pool in registry.pools() if pool.statistics().connects]
-assert connection.connection is None
-assert not [name for name in os.listdir(settings.POOLED_PG_RUNTIME_DIR)
-            if name.startswith(f"{os.getpid()}-")]
-""",
-            DATABASES,
-            INSTALLED_APPS=["django_pooled_pg"],
-            POOLED_PG_RUNTIME_DIR=str(folder),
-        )
+    opens_nothing(folder, "poolctl", "drain", "default")
 
 
 def test_shows_no_secrets(folder: Path) -> None:

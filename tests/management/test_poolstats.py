@@ -16,8 +16,9 @@ from django.db import connections
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.management.commands.poolstats import Command
+from tests.management.conftest import opens_nothing
 from tests.monitoring.members import DATABASES, member
-from tests.support.processes import run_script, start_script
+from tests.support.processes import start_script
 from tests.support.queries import fetch, hold
 
 
@@ -163,21 +164,7 @@ def test_unsafe_folder(folder: Path) -> None:
 
 
 def test_opens_no_pool_and_no_connection(folder: Path) -> None:
-    with member(folder):
-        run_script(
-            """
-from django.core.management import call_command
-from django_pooled_pg.pooling import registry
-call_command("poolstats")
-assert not [pool for pool in registry.pools() if pool.statistics().connects]
-assert connection.connection is None
-assert not [name for name in os.listdir(settings.POOLED_PG_RUNTIME_DIR)
-            if name.startswith(f"{os.getpid()}-")]
-""",
-            DATABASES,
-            INSTALLED_APPS=["django_pooled_pg"],
-            POOLED_PG_RUNTIME_DIR=str(folder),
-        )
+    opens_nothing(folder, "poolstats")
 
 
 def test_shows_no_secrets(folder: Path) -> None:
