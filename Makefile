@@ -16,7 +16,7 @@ BENCHED := $(VENV)/installed-bench
 # Each by itself: one that doesn't install here must not keep the others out.
 RIVALS := django-pg-real-pool django-db-connection-pool django-db-geventpool gevent
 
-.PHONY: demo test serve lint format test-all soak faults bench clean
+.PHONY: demo test serve lint format test-all dist soak faults bench clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo
@@ -45,6 +45,11 @@ faults: $(INSTALLED)
 bench: $(BENCHED)
 	@$(BIN)/python -m testproject.bench $(MEASURES) --rounds $(ROUNDS) \
 		$(if $(MEASURES),,--output docs --docs docs/benchmark.md)
+
+# Wheel and sdist, each tried in an environment of its own.
+dist: $(DEVELOP)
+	@rm -rf dist
+	@$(BIN)/python -m tests.release
 
 lint: $(DEVELOP)
 	$(BIN)/ruff format --check .
