@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEVELOP := $(VENV)/installed-dev
+DOCUMENTED := $(VENV)/installed-docs
+PACKAGES := $(VENV)/installed-packages
 TESTS ?=
 
 SECONDS ?= 60
@@ -16,7 +18,7 @@ BENCHED := $(VENV)/installed-bench
 # Each by itself: one that doesn't install here must not keep the others out.
 RIVALS := django-pg-real-pool django-db-connection-pool django-db-geventpool gevent
 
-.PHONY: demo test serve lint format test-all dist soak faults bench clean
+.PHONY: demo test test-packages serve lint format docs test-all dist soak faults bench clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo
@@ -26,6 +28,10 @@ serve: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The packages that people run with Django, as far as they go with the Django that is here.
+test-packages: $(PACKAGES)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -rs tests/packages
 
 # Each supported Django on its Python; a Python that isn't there is skipped.
 # TESTS="tests/faults" runs some of the tests, TOXENV=py313-django61 one of the versions.
@@ -57,12 +63,17 @@ lint: $(DEVELOP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation as a site; a broken link is an error.
+docs: $(DOCUMENTED)
+	@$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+	@echo "See docs/_build/html/index.html"
+
 format: $(DEVELOP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	rm -rf $(VENV) docs/_build .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -74,6 +85,21 @@ $(INSTALLED): pyproject.toml
 
 $(DEVELOP): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+# All at once, which is quick; or each by itself: one that doesn't go with this Django must not keep
+# the others out.
+$(PACKAGES): $(INSTALLED) tests/packages/requirements.txt
+	@$(BIN)/python -m pip freeze | grep -i "^django==" > $(VENV)/here.txt
+	@install="$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/here.txt"; \
+	$$install --requirement tests/packages/requirements.txt 2> $(VENV)/refused.txt || \
+	grep '^[a-z]' tests/packages/requirements.txt | while read -r package; do \
+		$$install "$$package" || echo "$$package doesn't install here; its tests are skipped."; \
+	done
 	@touch $@
 
 $(BENCHED): $(INSTALLED)

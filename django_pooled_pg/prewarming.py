@@ -13,9 +13,6 @@ from .pooling.pool import Pool
 
 logger = logging.getLogger(__name__)
 
-# Whether this process, or the one it was forked from, has prewarmed its pools.
-_prewarmed = False
-
 
 def prewarm() -> None:
     """Open `min_size` connections in each pool whose `prewarm` option asks for it.
@@ -25,9 +22,11 @@ def prewarm() -> None:
     INSTALLED_APPS. With `"prewarm": "wait"` it returns when the connections are there, and
     raises the server's error when they can't be made. A forked child doesn't wait.
     """
-    global _prewarmed
-    _prewarmed = True
-    _open_pools(may_wait=True)
+    try:
+        _open_pools(may_wait=True)
+    finally:
+        # Only now: in a child, what pools need when they open must have let go of the parent.
+        registry.on_fork(_prewarm_in_child)
 
 
 def _open_pools(*, may_wait: bool) -> None:
@@ -41,18 +40,17 @@ def _open_pools(*, may_wait: bool) -> None:
 
 def prewarm_if_serving() -> None:
     """Prewarm, unless this process runs a management command: those want to be quick."""
-    if Path(sys.argv[0]).name not in ("manage.py", "django-admin", "__main__.py"):
+    script = Path(sys.argv[0])
+    # `python -m django` runs .../django/__main__.py, and so do servers their own.
+    name = script.parent.name if script.name == "__main__.py" else script.name
+    if name not in ("manage.py", "django-admin", "django"):
         prewarm()
 
 
 def _prewarm_in_child() -> None:
     # A server that preloads the application (gunicorn --preload, uWSGI, Celery) got ready in
     # the parent: its workers are the children. Never waits: a fork must not hang.
-    if _prewarmed:
-        try:
-            _open_pools(may_wait=False)
-        except Exception:  # nothing can be raised out of a fork
-            logger.exception("Prewarming failed in a forked child; the first request will retry")
-
-
-registry.on_fork(_prewarm_in_child)
+    try:
+        _open_pools(may_wait=False)
+    except Exception:  # nothing can be raised out of a fork
+        logger.exception("Prewarming failed in a forked child; the first request will retry")

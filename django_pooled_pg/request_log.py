@@ -109,7 +109,7 @@ class _Entry:
             worked=session.worked,
             returned=returned,
             pinned=lease.pinned,
-            changed_by=session.reason if session.effect == CHANGES else "",
+            changed_by=session.reason if session.effect >= CHANGES else "",
             cleaned=lease.pool.would_clean(lease),
             place=self.place,
         )

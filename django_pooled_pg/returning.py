@@ -41,7 +41,7 @@ class _AroundWork:
 
 
 class without_connection(_AroundWork):
-    """Give back this thread's connections before doing something slow.
+    """Give back this thread's connections before doing something slow::
 
         with without_connection():
             answer = ask_the_model(question)
@@ -70,7 +70,7 @@ class returning_connections(_AroundWork):
     """Give back this thread's connections at the end of a piece of work.
 
     For work outside of requests: threads, executors, tasks, schedulers. A context manager,
-    also for `async with`, and a decorator of functions and coroutine functions:
+    also for `async with`, and a decorator of functions and coroutine functions::
 
         @returning_connections()
         def send_newsletter(): ...

@@ -1,12 +1,13 @@
 """Owns the meeting of Django's DatabaseWrapper and the pool: connect borrows, close returns.
 
-With `opening.py` the only module that relies on names of Django's that aren't documented;
-`tests/test_django_contract.py` fails when one of them moves.
+With `opening.py` and `around_connect.py` the only module that relies on names of Django's that
+aren't documented; `tests/test_django_contract.py` fails when one of them moves.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import time
 from functools import partial
@@ -20,12 +21,13 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
 from . import request_log
+from .around_connect import djangos_connect, is_djangos, lead_to, shown_by_ddtrace
 from .client import PooledDatabaseClient
 from .cursor_wrapper import CursorWrapper
 from .monitoring import endpoint
 from .opening import session_maker
 from .pooling import reclaim, registry
-from .pooling.config import PoolConfig
+from .pooling.config import PoolConfig, without_pool
 from .pooling.cursors import adopt
 from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
@@ -45,11 +47,6 @@ registry.on_open(endpoint.ensure_running)
 _create_cursor = inspect.unwrap(DatabaseWrapper.create_cursor)
 
 
-def _is_djangos(function: Any) -> bool:
-    """Tell whether nobody has put something in its place, as pytest-django does."""
-    return bool(function.__module__ == BaseDatabaseWrapper.__module__)
-
-
 class PooledDatabaseMixin(_Base):
     """Put in front of a PostgreSQL engine's DatabaseWrapper to let it borrow from a pool."""
 
@@ -61,12 +58,16 @@ class PooledDatabaseMixin(_Base):
 
     # Whether no other mixin has a say in it.
     _engine_creates_cursors: bool
+    # Whether an engine has something to forget when a connection is closed.
+    _engine_closes: bool
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         after = cls.__mro__[cls.__mro__.index(PooledDatabaseMixin) + 1 :]
         first = next((each for each in after if "create_cursor" in vars(each)), None)
         cls._engine_creates_cursors = first is DatabaseWrapper
+        closing = {each for each in cls.__mro__ if "close" in vars(each)}
+        cls._engine_closes = closing > {PooledDatabaseMixin, BaseDatabaseWrapper}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,8 +80,11 @@ class PooledDatabaseMixin(_Base):
         # How deep this thread is in code that uses self.connection without a cursor or a
         # transaction: it mustn't go back there, be it because a forgotten cursor is collected.
         self._using = 0
+        # Whether this thread is in ensure_connection(), outside of such code.
+        self._ensuring = False
         # Whether somebody may use self.connection directly, so that it has to stay.
         self._asked_for = False
+        self.owner = reclaim.borrower()
         self._self_ref = ref(self, reclaim.gone)
 
     # Pool
@@ -108,7 +112,11 @@ class PooledDatabaseMixin(_Base):
 
         Safe from any thread at any time; the next query opens the pool again.
         """
-        registry.close(self.alias)
+        # Celery's fixup has just returned this thread's connection; it calls this, too, before
+        # and after each task, which would make each task connect.
+        # https://github.com/celery/celery/issues/10554
+        if sys._getframe(1).f_globals.get("__name__") != "celery.fixups.django":
+            registry.close(self.alias)
 
     # Connect and close
 
@@ -120,11 +128,15 @@ class PooledDatabaseMixin(_Base):
                 "transaction belongs to the parent process; leave the block before you use the "
                 "database here, or fork outside of it."
             )
-        if not self._using:
-            super().ensure_connection()
-            self._asked_for = True
-        elif not _is_djangos(BaseDatabaseWrapper.ensure_connection):
-            super().ensure_connection()
+        if not (
+            self._ensuring or (self._using and is_djangos(BaseDatabaseWrapper.ensure_connection))
+        ):
+            # What somebody has put in the place of Django's may call this method in turn.
+            self._ensuring = True
+            try:
+                super().ensure_connection()
+            finally:
+                self._ensuring = False
         elif self.connection is None:
             # As Django's, with a few calls less.
             if self.in_atomic_block and self.closed_in_transaction:
@@ -134,14 +146,33 @@ class PooledDatabaseMixin(_Base):
             except psycopg.Error:
                 with self.wrap_database_errors:
                     raise
+        if not self._using:
+            self._asked_for = True
 
-    def connect(self) -> None:
-        """Borrow a connection. In place of Django's, which prepares one for each request."""
+    def prepare_database(self) -> None:
+        self.ensure_connection()  # as in schema_editor(), and `migrate` begins here
+        super().prepare_database()
+
+    def schema_editor(self, *args: Any, **kwargs: Any) -> Any:
+        # What a migration does to its session, those after it rely on: one that creates an
+        # extension also registers its types, on `self.connection`.
+        self.ensure_connection()
+        return super().schema_editor(*args, **kwargs)
+
+    @shown_by_ddtrace
+    def connect(self, around: bool = True) -> None:
+        """Borrow a connection. In place of Django's, which prepares one for each request.
+
+        Inside of what others put around Django's, as Sentry does; unless not `around`.
+        """
         inside_request = this_thread.in_request
         # Settings change in place between tests, not within requests.
         pool = self._pool if inside_request and self._pool is not None else self.pool
         if pool is None:
             super().connect()
+            return
+        if DatabaseWrapper.connect is not djangos_connect and around and lead_to(_borrows):
+            DatabaseWrapper.connect(self)
             return
         self._asked_for = not self._using
         # As Django's own: the previous connection may have been closed in an atomic block.
@@ -158,7 +189,11 @@ class PooledDatabaseMixin(_Base):
         self.errors_occurred = False
         self._forked_in_atomic = False
 
-        if self._lease is not None:
+        if self._engine_closes:
+            # What an engine remembers of the session it had (a search_path, for example), be it
+            # that it went back early, isn't so in the one it gets.
+            self.close()
+        elif self._lease is not None:
             self._close()  # as in close(): forgotten at the end of an atomic block
         if request_log.in_use and (record := request_log.current()) is not None:
             self._lease = lease = record.borrow(pool, self._self_ref)
@@ -184,6 +219,9 @@ class PooledDatabaseMixin(_Base):
         self.run_on_commit = []
         if max_age == 0 and (not inside_request or pool.config.return_at == "transaction"):
             session.watcher = self._self_ref
+
+    def get_connection_params(self) -> dict[str, Any]:
+        return without_pool(super().get_connection_params())
 
     def _announce(self, session: Session) -> None:
         connection_created.send(sender=self.__class__, connection=self)
@@ -229,6 +267,8 @@ class PooledDatabaseMixin(_Base):
             return
         if self._lease is None or self.close_at != 0 or self.in_atomic_block:
             super().close_if_unusable_or_obsolete()
+        elif self._engine_closes:
+            self.close()
         else:
             self.run_on_commit = []
             self._close()
@@ -270,16 +310,17 @@ class PooledDatabaseMixin(_Base):
         if (
             lease is None
             or self._using
-            or self._asked_for
             or not self.autocommit  # in a transaction
             # A cursor may be closed, or collected, in any thread.
             or self._thread_ident != threading.get_ident()
-            or self._thread_sharing_count
         ):
             return
         session = lease.session
+        lease.pool.note_new_types(session)
         if (
             session.watcher is not None
+            and not self._asked_for
+            and not self._thread_sharing_count
             and not session.open_cursors
             and lease.pool.give_back_early(lease)
         ):
@@ -328,3 +369,11 @@ class PooledDatabaseMixin(_Base):
         if self.in_atomic_block:
             self.closed_in_transaction = self.needs_rollback = True
             self._forked_in_atomic = True
+
+
+def _borrows(wrapper: BaseDatabaseWrapper) -> bool:
+    """Connect a wrapper that has a pool, and tell whether it has."""
+    if not isinstance(wrapper, PooledDatabaseMixin) or wrapper.pool is None:
+        return False
+    PooledDatabaseMixin.connect(wrapper, around=False)
+    return True

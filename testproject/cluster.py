@@ -50,6 +50,9 @@ class Cluster:
     `settings` are given to the server at each start, so a change takes effect with `restart`.
     """
 
+    _locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+    _binaries = staticmethod(programs.binaries)
+
     def __init__(
         self,
         folder: Path | None = None,
@@ -116,9 +119,7 @@ class Cluster:
             "--auth-host=trust",
             "--auth-local=reject",
             "--encoding=UTF8",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--locale=C",
+            *self._locale,
             "--no-sync",
             "--no-instructions",
         )
@@ -254,7 +255,7 @@ class Cluster:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
-        pg_isready = str(programs.binaries() / "pg_isready")
+        pg_isready = str(self._binaries() / "pg_isready")
         while programs.run([pg_isready, f"--dbname={self.dsn}"]).returncode:
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"The server does not answer.\n{self._log_tail()}")
@@ -269,7 +270,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         # PG* variables are meant for clients of other servers.
         env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        command = [str(programs.binaries() / program), *args, f"--pgdata={self.data}"]
+        command = [str(self._binaries() / program), *args, f"--pgdata={self.data}"]
         done = programs.run(command, env={**env, "LC_ALL": "C", **self.env})
         if check and done.returncode:
             raise EmbeddedError(

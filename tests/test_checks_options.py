@@ -10,6 +10,7 @@ from django_pooled_pg.checks.options import check_options
 from django_pooled_pg.pooling.config import PoolConfig
 
 NULL = {"pool": {"class": "null"}}
+BOUND = {"server_side_binding": True}
 ON = {"DISABLE_SERVER_SIDE_CURSORS": True}
 
 
@@ -40,15 +41,19 @@ def ids(messages: list[CheckMessage]) -> set[str]:
         ({"OPTIONS": NULL, "PORT": "6432", **ON}, set()),
         # ... and not as it should be.
         ({"OPTIONS": NULL}, {"W002"}),
-        ({"OPTIONS": {**NULL, "prepare_threshold": 5}, **ON}, {"W003"}),
-        ({"OPTIONS": {**NULL, "prepare_threshold": 0}, **ON}, {"W003"}),
+        ({"OPTIONS": {**NULL, **BOUND, "prepare_threshold": 5}, **ON}, {"W003"}),
+        ({"OPTIONS": {**NULL, **BOUND, "prepare_threshold": 0}, **ON}, {"W003"}),
+        # One without the other prepares nothing.
+        ({"OPTIONS": {**NULL, **BOUND}, **ON}, set()),
+        ({"OPTIONS": {**NULL, "prepare_threshold": 0}, **ON}, set()),
+        ({"OPTIONS": {**NULL, "assume_role": "owner"}, **ON}, {"W009"}),
         ({"PORT": "6432", **ON}, {"I001"}),
         ({"PORT": 6432}, {"I001", "W002"}),
         ({"HOST": "a,b", "PORT": "5432,6432", **ON}, {"I001"}),
         ({"HOST": "pgbouncer.internal", **ON}, {"I001"}),
-        ({"PORT": "6432", "OPTIONS": {"prepare_threshold": 5}, **ON}, {"I001", "W003"}),
-        # With a server that is none, both are fine.
-        ({"OPTIONS": {"prepare_threshold": 5}}, set()),
+        ({"PORT": "6432", "OPTIONS": {**BOUND, "prepare_threshold": 5}, **ON}, {"I001", "W003"}),
+        # With a server that is none, all are fine.
+        ({"OPTIONS": {**BOUND, "prepare_threshold": 5, "assume_role": "owner"}}, set()),
         ({"CONN_HEALTH_CHECKS": True}, {"I002"}),
         ({"CONN_HEALTH_CHECKS": False}, set()),
         ({"ATOMIC_REQUESTS": True}, set()),

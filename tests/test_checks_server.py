@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
 from django_pooled_pg.validation import PoolValidation
 from testproject.ports import free_port
+from tests.support.pgbouncer import PgBouncer
 from tests.support.waiting import wait_until
 
 Check = Callable[..., list[CheckMessage]]
@@ -267,38 +265,8 @@ def pgbouncer(
     request: pytest.FixtureRequest, database: dict[str, Any], tmp_path: Path
 ) -> Iterator[dict[str, Any]]:
     """PgBouncer in the mode given, in front of the tests' server: the settings that change."""
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
-    port = free_port()
-    server = f"host={database['HOST']} port={database['PORT']} user={database['USER']}"
-    if database["PASSWORD"]:
-        server += f" password={database['PASSWORD']}"
-    config = tmp_path / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = {server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-        f"unix_socket_dir =\nauth_type = any\npool_mode = {request.param}\n"
-    )
-    # It doesn't run as root.
-    command = [program, "-u", "nobody"] if os.geteuid() == 0 else [program]
-    with (
-        (tmp_path / "log").open("w") as log,
-        subprocess.Popen([*command, str(config)], stdout=log, stderr=log) as process,
-    ):
-        try:
-
-            def answers() -> bool:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                try:
-                    psycopg.connect(**dsn(database, host="127.0.0.1", port=port)).close()
-                except psycopg.OperationalError:
-                    return False
-                return True
-
-            wait_until(answers, within=10)
-            yield {"HOST": "127.0.0.1", "PORT": str(port)}
-        finally:
-            process.terminate()
+    with PgBouncer(tmp_path, database, auth_type="trust", pool_mode=request.param) as bouncer:
+        yield bouncer.settings
 
 
 @pytest.mark.parametrize("pgbouncer", ["transaction"], indirect=True)
@@ -306,7 +274,8 @@ def test_a_pooler_that_lends_a_session_per_transaction_is_found(
     check: Check, pgbouncer: dict[str, Any]
 ) -> None:
     off = {"DISABLE_SERVER_SIDE_CURSORS": True}
-    assert ids(check(**pgbouncer, OPTIONS={"prepare_threshold": 5})) == ["W002", "W003", "I001"]
+    wrong = {"prepare_threshold": 5, "server_side_binding": True, "assume_role": "pg_monitor"}
+    assert ids(check(**pgbouncer, OPTIONS=wrong)) == ["W002", "W003", "W009", "I001"]
     assert ids(check(**pgbouncer, **off)) == ["I001"]
     # As it should be; and what the settings alone tell isn't told twice.
     assert check(**pgbouncer, **off, OPTIONS=NULL) == []

@@ -31,6 +31,8 @@ SIGNATURES = {
     "get_autocommit": ["self"],
     "ensure_timezone": ["self"],
     "inc_thread_sharing": ["self"],
+    "prepare_database": ["self"],
+    "schema_editor": ["self", "args", "kwargs"],
 }
 
 

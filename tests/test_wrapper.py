@@ -387,6 +387,18 @@ def test_close_pool_from_anywhere_at_any_time(make_wrapper: MakeWrapper) -> None
     assert wrapper.pool.statistics().size == 0
 
 
+def test_close_pool_leaves_the_pool_to_celerys_next_task(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+    pid = hold(wrapper)
+    celery: dict[str, Any] = {"__name__": "celery.fixups.django"}
+    exec("def close(conn): conn.close(); conn.close_pool()", celery)
+    celery["close"](wrapper)
+    assert hold(wrapper) == pid
+    wrapper.close()
+    wrapper.close_pool()
+    assert hold(wrapper) != pid
+
+
 def test_the_default_connection_is_pooled() -> None:
     assert isinstance(connections[DEFAULT_DB_ALIAS], PooledDatabaseMixin)
 
@@ -429,6 +441,27 @@ def test_whoever_blocks_the_database_blocks_an_open_connection_too(
     monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
     with pytest.raises(RuntimeError, match="no database here"):
         wrapper.cursor()
+
+
+def test_whoever_replaces_ensure_connection_may_call_the_wrappers_own(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a test of Django's does, to query whenever a connection was opened."""
+    wrapper = make_wrapper()
+    hold(wrapper)
+    wrapper.close()  # so that none has to be opened, in another thread
+    own = wrapper.ensure_connection
+    calls = []
+
+    def replaced(self: Any) -> None:
+        calls.append(self.connection)
+        own()
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", replaced)
+    wrapper.ensure_connection()
+    assert calls == [None]
+    assert fetch(wrapper, "SELECT 1") == 1
+    assert wrapper.connection is not None, "it was asked for"
 
 
 def test_an_error_of_a_borrow_is_djangos_wherever_it_begins(make_wrapper: MakeWrapper) -> None:

@@ -40,16 +40,28 @@ def check_pooler(
                 alias,
             )
         )
-    threshold = settings.get("OPTIONS", {}).get("prepare_threshold")
-    if threshold is not None:
+    options = settings.get("OPTIONS", {})
+    threshold = options.get("prepare_threshold")
+    # Without server_side_binding psycopg prepares nothing, whatever the threshold.
+    if threshold is not None and options.get("server_side_binding"):
         messages.append(
             message(
                 "W003",
-                f"Prepared statements are on (OPTIONS['prepare_threshold'] is {threshold!r}), and "
-                f"{because}. There a statement may be prepared in another session than it is "
-                "run in.",
+                f"Prepared statements are on (OPTIONS['prepare_threshold'] is {threshold!r}, with "
+                f"'server_side_binding'), and {because}. There a statement may be prepared in "
+                "another session than it is run in.",
                 "Remove 'prepare_threshold', unless PgBouncer is at least 1.22 with "
                 "max_prepared_statements, and libpq at least 17.",
+                alias,
+            )
+        )
+    if role := options.get("assume_role"):
+        messages.append(
+            message(
+                "W009",
+                f"OPTIONS['assume_role'] is {role!r}, and {because}. There the SET ROLE stays in "
+                "a session that others get next, and isn't in the sessions that this site gets.",
+                f"Remove it, and let the server set the role: ALTER ROLE ... SET role = '{role}'.",
                 alias,
             )
         )
@@ -58,8 +70,9 @@ def check_pooler(
             message(
                 "I001",
                 f"Two pools in a row: 'class' is 'pool', and {because}. Idle connections of this "
-                "pool are then clients that PgBouncer keeps for nothing.",
-                f"Set DATABASES[{alias!r}]['OPTIONS']['pool']['class'] to 'null'.",
+                "pool save requests a connect, and are clients that PgBouncer keeps meanwhile.",
+                "Silence this where a connect takes long (passwords, TLS, another host), else "
+                f"set DATABASES[{alias!r}]['OPTIONS']['pool']['class'] to 'null'.",
                 alias,
             )
         )

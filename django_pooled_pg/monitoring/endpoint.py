@@ -22,6 +22,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from ..pooling import registry
 from . import leftovers
 from .control import WrongRequest, control
 from .runtime_dir import runtime_dir
@@ -301,4 +302,4 @@ def _forget_in_child() -> None:
         inherited.close_inherited()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+registry.on_fork(_forget_in_child)

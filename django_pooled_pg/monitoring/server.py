@@ -36,7 +36,7 @@ SELECT current_setting('server_version'),
        count(*),
        count(*) FILTER (WHERE backend_type IS NULL)
   FROM pg_stat_activity
- WHERE pid <> pg_backend_pid() AND datid IS NOT NULL AND usesysid IS NOT NULL
+ WHERE pid <> %s AND datid IS NOT NULL AND usesysid IS NOT NULL
    AND coalesce(backend_type, 'client backend') = 'client backend'
 """
 _SESSIONS = """
@@ -48,7 +48,7 @@ SELECT CASE WHEN backend_type IS NULL THEN '?'
        extract(epoch FROM max(clock_timestamp() - state_change))::float,
        extract(epoch FROM max(clock_timestamp() - xact_start))::float
   FROM pg_stat_activity
- WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = session_user
+ WHERE pid <> %s AND datname = current_database() AND usename = session_user
    AND coalesce(backend_type, 'client backend') = 'client backend'
  GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3
 """
@@ -78,7 +78,8 @@ class ServerSide:
     This project's sessions are those of the alias' database and user. `total` counts those of
     all databases and users; of `hidden` ones among them neither kind nor state is shown to this
     user, so some may be parallel workers. `role_limit` and `database_limit` are set by
-    `CONNECTION LIMIT`. The connection that asked counts nowhere.
+    `CONNECTION LIMIT`. The connection that asked counts nowhere; but behind a pooler, whose
+    sessions all these are, the one that it lent for that does.
     """
 
     alias: str
@@ -175,11 +176,13 @@ def _connect(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:
 
 
 def _ask(alias: str, connection: psycopg.Connection[Any]) -> ServerSide:
+    # A pooler makes one up: the session that answers is one of its own, and stays.
+    asking = [connection.info.backend_pid]
     # In one transaction, in which pg_stat_activity stays the same.
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {_QUERY_MILLISECONDS}")
-        (limits,) = cursor.execute(_LIMITS).fetchall()
-        groups = cursor.execute(_SESSIONS).fetchall()
+        (limits,) = cursor.execute(_LIMITS, asking).fetchall()
+        groups = cursor.execute(_SESSIONS, asking).fetchall()
     version, most, reserved, role, database, total, hidden = limits
     return ServerSide(
         alias=alias,

@@ -85,4 +85,4 @@ def _restart_clock_in_child() -> None:
     _started = time.time()
 
 
-os.register_at_fork(after_in_child=_restart_clock_in_child)
+registry.on_fork(_restart_clock_in_child)

@@ -48,7 +48,8 @@ class Cleaning:
             if backing.in_worker(partial(self._clean_and_put_back, backing, connection)):
                 return
         else:
-            connection.close()
+            backing.drop(connection)
+            return
         backing.take_back(connection)
 
     def is_needed(self, connection: Connection, session: Session) -> bool:

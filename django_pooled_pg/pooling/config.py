@@ -62,9 +62,13 @@ class PoolConfig:
     def from_settings(cls, alias: str, settings: Mapping[str, Any]) -> PoolConfig | None:
         """Read `settings["OPTIONS"]["pool"]`; `None` means: no pool (the value `False`).
 
-        Absent, `True` and `None` mean the defaults. Raises `ImproperlyConfigured`.
+        Absent, `True` and `None` mean the defaults. What a database URL says, as
+        `"pool.max_size": "20"`, goes before. Raises `ImproperlyConfigured`.
         """
-        value = settings.get("OPTIONS", {}).get("pool")
+        options = settings.get("OPTIONS", {})
+        value = options.get("pool")
+        if isinstance(value, str):
+            value = _from_text(value)
         if value is False:
             return None
         if settings.get("CONN_MAX_AGE", 0) != 0:
@@ -78,7 +82,12 @@ class PoolConfig:
             value = {}
         if not isinstance(value, Mapping):
             raise _Invalid(alias, None, f"is {value!r}; give a dict of options, True or False")
-        return _build(alias, value)
+        from_url = {
+            key.removeprefix(_IN_URL): _from_text(text)
+            for key, text in options.items()
+            if key.startswith(_IN_URL)
+        }
+        return _build(alias, {**value, **from_url})
 
     def resized(self, alias: str, min_size: int | None, max_size: int | None) -> PoolConfig:
         """Return the same with other sizes; `None` leaves one as it is.
@@ -92,10 +101,34 @@ class PoolConfig:
         return config
 
 
+def without_pool(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return connection parameters without what a database URL says of the pool."""
+    return {key: value for key, value in parameters.items() if not key.startswith(_IN_URL)}
+
+
 def with_fresh_password(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a database in which a callable `PASSWORD` was called."""
     password = settings.get("PASSWORD")
     return {**settings, "PASSWORD": password() if callable(password) else password}
+
+
+# Libraries that read URLs put `?pool.max_size=20` into OPTIONS as it is: 20, or a text.
+_IN_URL = "pool."
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def _from_text(value: Any) -> Any:
+    """Read what a URL can't say but as a text: a number, `true`, `false`, `none`."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            pass
+    return value
 
 
 class _Invalid(ImproperlyConfigured):

@@ -6,7 +6,7 @@ connection itself.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,8 @@ def adopt(cursor: Any) -> None:
         session.server_cursors.append(cursor)
 
 
-@cache
+# Some packages make a class for each connection: those mustn't pile up here.
+@lru_cache(maxsize=16)
 def _noting(factory: Any, mixin: Any) -> Any:
     body: dict[str, Any] = {"__module__": __name__}
     if mixin is _NotingCursor:
@@ -75,7 +76,7 @@ class _NotingCursor(_Base):
         if isinstance(query, str):
             effect = effect_of(query)
             session.effect = max(session.effect, effect)
-            if effect == CHANGES:
+            if effect >= CHANGES:
                 session.prepared = session.prepared or prepares(query)
                 session.reason = session.reason or command_of(query)
         else:
@@ -138,7 +139,7 @@ class _NotingServerCursor(_NotingCursor):
     def close(self) -> None:
         if self.withhold and self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
             # psycopg can't close it on the server then, and it outlives the transaction.
-            self._session.effect = CHANGES
+            self._session.effect = max(self._session.effect, CHANGES)
         super().close()
         if self in self._session.server_cursors:
             self._session.server_cursors.remove(self)

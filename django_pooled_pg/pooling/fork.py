@@ -1,13 +1,81 @@
-"""Owns how a forked child lets go of a connection it inherited; knows no pool."""
+"""Owns finding out that this process was forked, and how a child lets go of a connection.
+
+Knows no pool.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import psycopg
+
+logger = logging.getLogger(__name__)
+
+# The process that knows of itself.
+_pid = os.getpid()
+# Held while a child calls what follows.
+_lock = threading.RLock()
+_listeners: list[Callable[[], None]] = []
+
+
+def on_fork(listener: Callable[[], None]) -> None:
+    """Call `listener` in each forked child, after those that asked for it earlier."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def unnoticed() -> bool:
+    """Tell whether this is a forked child that doesn't know it."""
+    return os.getpid() != _pid
+
+
+def notice() -> None:
+    """Call the listeners, if this is a forked child and nobody has called them in it."""
+    global _pid
+    if unnoticed():
+        with _lock:
+            if unnoticed():
+                for listener in _listeners:
+                    try:
+                        listener()
+                    except Exception:  # one must not keep the others in the parent's state
+                        logger.exception("%r failed in a forked child", listener)
+                _pid = os.getpid()
+
+
+def _in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    notice()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def listen_to_uwsgi() -> bool:
+    """Be told of uWSGI's forks, of which Python isn't; return whether uWSGI runs this process.
+
+    Its hook has place for one function. Ours calls the one it finds there, but who comes later
+    may put another in its place: then nobody calls `notice()`.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    if not hasattr(uwsgi, "masterpid"):  # a folder may have that name
+        return False
+    others = getattr(uwsgi, "post_fork_hook", None)
+
+    def hook() -> None:
+        notice()
+        if others is not None:
+            others()
+
+    uwsgi.post_fork_hook = hook  # type: ignore[union-attr]
+    return True
 
 
 def detach_from_server(connection: psycopg.Connection[Any]) -> None:

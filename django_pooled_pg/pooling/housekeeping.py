@@ -26,9 +26,12 @@ class Housekeeping:
     def reclaim(self, who: object) -> None:
         """Take back what was lent to a thread that has ended or a holder that was collected."""
         for lease in self._pool.leases():
-            if lease.borrower is not who and lease.holder is not who:
+            holder = lease.living_holder()
+            # Not the thread that had it connect, but the one it belongs to, which may go on with it.
+            owner = lease.borrower if holder is None else holder.owner
+            if owner is not who and lease.holder is not who:
                 continue
-            if (holder := lease.living_holder()) is not None:
+            if holder is not None:
                 if holder.allow_thread_sharing:
                     continue  # until nobody has it any more: then this is called again
                 holder.lease_lost()

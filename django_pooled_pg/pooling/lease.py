@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class Holder(Protocol):
     """What borrows for a thread: it is told when its lease is gone without its doing."""
 
+    owner: Borrower
+    """The thread it belongs to; another one borrows with it where it is shared."""
+
     @property
     def allow_thread_sharing(self) -> bool:
         """Whether other threads may use it, so that it outlives the thread that borrowed."""

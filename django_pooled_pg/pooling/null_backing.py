@@ -1,7 +1,7 @@
 """Owns the psycopg_pool that keeps nothing, for `"class": "null"`; and the choice between the two.
 
 Uses psycopg_pool's private names as `backing.py` does, and of `NullConnectionPool` also
-`_get_ready_connection` and `_connect`.
+`_get_ready_connection`, `_connect` and `AddConnection`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from psycopg.errors import ConnectionTimeout
 from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool.pool import AddConnection
 
 from .backing import Backing, Seams
 from .config import Connection, PoolConfig
@@ -67,6 +68,17 @@ class NullBacking(Seams, NullConnectionPool[Connection]):
 
     def fill(self) -> None:
         """Nothing to fill."""
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that is lent, and make one in its place if somebody waits."""
+        connection._pool = None
+        connection.close()
+        with self._lock:
+            # At once, not one after the other, which is how pools grow.
+            if self._waiting and not 0 < self._max_size < self._nconns:
+                self.run_task(AddConnection(self))
+            else:
+                self._nconns -= 1
 
     def _grow(self) -> None:
         # psycopg_pool's null pools never grow: those who wait when there is suddenly room (the

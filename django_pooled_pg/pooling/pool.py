@@ -24,8 +24,8 @@ from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .null_backing import AnyBacking
 from .reclaim import Borrower, borrower
-from .session import end_cursors, is_clean, session_of
-from .statements import NOTHING
+from .session import Session, end_cursors, is_clean, session_of
+from .statements import CHANGES, NEW_TYPES, NOTHING
 from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
@@ -215,10 +215,20 @@ class Pool(Supply):
                     "Pool %r: the server refused to write; all connections are checked", self.name
                 )
                 connection.close()
+        self.note_new_types(session)
         if self._cleaning.is_needed(connection, session):
             self._cleaning.put_back(lease.backing, connection)
         else:
             lease.backing.take_back(connection)
+
+    def note_new_types(self, session: Session) -> None:
+        """Replace the connections, which don't know a type that the session has created.
+
+        To be called when the session's transaction is over.
+        """
+        if session.effect == NEW_TYPES:
+            session.effect = CHANGES
+            self.drain()
 
     def would_clean(self, lease: Lease) -> bool:
         """Tell whether the lease's session would be rolled back or reset if it ended now."""

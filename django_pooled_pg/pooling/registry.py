@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import reclaim
+from . import fork, reclaim
 from .config import PoolConfig
 from .connector import SessionMaker
+from .lease import HolderRef, Lease
 from .pool import Pool
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ class _Entry:
 _lock = threading.RLock()
 _entries: dict[str, list[_Entry]] = {}
 _open_listeners: list[Callable[[], None]] = []
-_fork_listeners: list[Callable[[], None]] = []
 
 
 def snapshot(settings: Settings) -> Settings:
@@ -41,15 +40,25 @@ def snapshot(settings: Settings) -> Settings:
     return {k: snapshot(v) if isinstance(v, dict) else v for k, v in settings.items()}
 
 
-# Settings of the requests, not of the sessions: they may change while the pool stays.
-_NOT_OF_THE_SESSION = {
-    "ATOMIC_REQUESTS",
-    "AUTOCOMMIT",
-    "CONN_HEALTH_CHECKS",
-    "CONN_MAX_AGE",
-    "DISABLE_SERVER_SIDE_CURSORS",
-    "TEST",
-}
+# The others may change while the pool stays: those of requests (AUTOCOMMIT), and what packages
+# put there (django-tenants: the schema of the request).
+_OF_THE_SESSION = {"NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS", "TIME_ZONE"}
+
+
+class _WatchfulPool(Pool):
+    """Looks whether it is in a child now: under a server that forks without Python's knowledge."""
+
+    def borrow(self, holder: HolderRef | None = None) -> Lease:
+        fork.notice()
+        return super().borrow(holder)
+
+    def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
+        fork.notice()
+        super().give_back(lease, reclaimed=reclaimed)
+
+
+# Not everywhere: a system call takes longer than most of what a borrow does.
+_pool_class = _WatchfulPool if fork.listen_to_uwsgi() else Pool
 
 
 def pool_for(
@@ -61,7 +70,7 @@ def pool_for(
 
     Equal settings of the session under one alias share one pool. Raises `ImproperlyConfigured`.
     """
-    identity = snapshot({k: v for k, v in source.items() if k not in _NOT_OF_THE_SESSION})
+    identity = snapshot({k: v for k, v in source.items() if k in _OF_THE_SESSION})
     with _lock:
         entries = _entries.setdefault(alias, [])
         # Closed, not forgotten: a wrapper of another thread may still have it, and open it again.
@@ -71,7 +80,7 @@ def pool_for(
             settings = snapshot(source)
             config = PoolConfig.from_settings(alias, settings)
             if config is not None:
-                pool = Pool(alias, config, session_maker(settings, config), _opened)
+                pool = _pool_class(alias, config, session_maker(settings, config), _opened)
                 entries.append(_Entry(pool=pool, source=source, identity=identity))
     for other in stale:
         other.close()
@@ -101,8 +110,7 @@ def on_open(listener: Callable[[], None]) -> None:
 
 def on_fork(listener: Callable[[], None]) -> None:
     """Call `listener` in each forked child, when the inherited pools have been emptied."""
-    with _lock:
-        _fork_listeners.append(listener)
+    fork.on_fork(listener)
 
 
 def _reclaim(who: object) -> None:
@@ -126,6 +134,8 @@ def _opened() -> None:
 
 @atexit.register
 def _close_all_at_exit() -> None:
+    if fork.unnoticed():
+        _forget_in_child()
     # Before the interpreter goes: a psycopg_pool left open waits for each of its threads.
     for pool in pools():
         pool.close(timeout=1.0)
@@ -142,8 +152,6 @@ def _forget_in_child() -> None:
             pool.forget_inherited()
         except Exception:  # one pool must not keep the others attached to the parent
             logger.exception("Pool %r could not be forgotten in a forked child", pool.name)
-    for listener in _fork_listeners:
-        listener()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+fork.on_fork(_forget_in_child)

@@ -143,7 +143,7 @@ def end_cursors(session: Session) -> None:
             # Not its own close(), which would ask the server now, or when the cursor is
             # collected: in the midst of the next borrower's transaction.
             psycopg.Cursor.close(cursor)
-            session.effect = CHANGES
+            session.effect = max(session.effect, CHANGES)
     session.server_cursors.clear()
 
 
@@ -154,7 +154,7 @@ def is_clean(connection: _Connection, session: Session) -> bool:
         connection.pgconn.transaction_status == IDLE
         and _attributes(connection) == session.attributes
         # Functions that no statement shows may have changed parameters.
-        and (not effect or (effect != CHANGES and _parameters(connection) == session.parameters))
+        and (not effect or (effect < CHANGES and _parameters(connection) == session.parameters))
     )
 
 
@@ -181,9 +181,14 @@ def reset(connection: _Connection) -> None:
     Raises `psycopg.Error` or `TimeoutError`; the connection is good for nothing then.
     """
     session = session_of(connection)
-    time_zone = session.parameters[_REPORTED.index(b"TimeZone")] or b"UTC"
-    # Nearly every session has one configured; the rest is for the engine to put back.
-    put_back = b"SET TimeZone = %b" % Escaping(connection.pgconn).escape_literal(time_zone)
+    quote = Escaping(connection.pgconn).escape_literal
+    clean = dict(zip(_REPORTED, session.parameters, strict=True))
+    # Nearly every session has a time zone configured; the rest is for the engine to put back. RESET
+    # brings a name back, too, but not to one of a pooler's sessions, which had none when new.
+    put_back = b"SET TimeZone = %b; SET application_name = %b" % (
+        quote(clean[b"TimeZone"] or b"UTC"),
+        quote(clean[b"application_name"] or b""),
+    )
     exchange(connection, _RESET + (_DEALLOCATE if session.prepared else b"") + put_back)
     for _ in connection.notifies(timeout=0):
         pass  # what arrived for the borrower before UNLISTEN

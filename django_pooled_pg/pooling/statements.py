@@ -15,6 +15,8 @@ NOTHING = 0
 UNKNOWN = 1
 # Something.
 CHANGES = 2
+# And types, which sessions that are open don't know.
+NEW_TYPES = 3
 
 _COMMANDS = (
     r"SET(?!\s+(?:LOCAL|TRANSACTION|CONSTRAINTS)\b)|RESET|DISCARD|LISTEN|UNLISTEN"
@@ -28,13 +30,15 @@ _FUNCTIONS = (
 # Possessive, and with a limit: no statement may make this try again and again.
 _BLANKS = r"(?:\s|\(|--[^\n]*+|/\*(?:[^*]|\*(?!/)){0,2000}+\*/)*+"
 
+_TYPES = r"\b(?:CREATE|ALTER)\s+(?:EXTENSION|TYPE)\b"
 _CHANGES = re.compile(
-    rf"(?:\A|;){_BLANKS}(?:{_COMMANDS})\b"
+    rf"(?:\A|;){_BLANKS}(?:{_COMMANDS})\b|{_TYPES}"
     rf"|\b(?:{_FUNCTIONS})\"?\s*\("
     r"|\b(?:CREATE|REPLACE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b"
     r"|\bpg_temp\b",
     re.IGNORECASE,
 )
+_NEW_TYPES = re.compile(_TYPES, re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 # What may be there before a bracket without being a function that somebody wrote: keywords, and
 # the functions that the ORM uses most.
@@ -90,12 +94,12 @@ _PREPARES = re.compile(r"\bPREPARE\b", re.IGNORECASE)
 # The ORM sends the same few statements again and again.
 @lru_cache(maxsize=1000)
 def effect_of(sql: str) -> int:
-    """Tell what a statement (or several) may leave behind: `NOTHING`, `UNKNOWN` or `CHANGES`.
+    """Tell what a statement (or several) may leave behind: the greatest of the numbers above.
 
     May say `CHANGES` for nothing, as for a word inside a literal: that costs a reset.
     """
     if _CHANGES.search(sql) is not None:
-        return CHANGES
+        return NEW_TYPES if _NEW_TYPES.search(sql) is not None else CHANGES
     return NOTHING if _is_plain_read(sql) else UNKNOWN
 
 

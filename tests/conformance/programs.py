@@ -241,6 +241,7 @@ class Run:
         self.wrapper.check_constraints()
 
     def schema(self) -> None:
+        self.may_keep = True  # migrations rely on what those before them left in the session
         with self.wrapper.schema_editor() as editor:
             editor.execute("COMMENT ON TABLE programs_row IS 'Of programs'")
 

@@ -1,10 +1,10 @@
-"""The test project under gunicorn."""
+"""Sites under gunicorn, with each of its kinds of workers."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -13,43 +13,46 @@ from typing import Any
 
 import pytest
 
-from testproject.ports import free_port
-from tests.support.processes import ROOT, environment
+from tests.support.servers import SETTINGS as SETTINGS
+from tests.support.servers import (
+    Server,
+    holding_requests,
+    manage,
+    most_at_once,
+    prepare_site,
+    serving,
+)
 from tests.support.waiting import wait_until
 
-# Not the demo's: it may run at the same time.
-SETTINGS = "tests.support.site_settings"
+CONNECTIONS = 10
+# Of each kind, what lets it have as many queries at once as there are connections, and the
+# `max_size` that goes with it.
+KINDS = {
+    # Forked from one that has loaded the site: ten that load it take their time.
+    "sync": (["-ksync", f"--workers={CONNECTIONS}", "--preload"], 1),
+    "gthread": (["-kgthread", "--threads=32"], CONNECTIONS),
+    "gevent": (["-kgevent"], CONNECTIONS),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def migrated() -> None:
-    """The site's own database: gunicorn's workers can't see the tests' transactions."""
-    subprocess.run(
-        [sys.executable, "-m", "testproject.manage", "migrate", "-v0"], cwd=ROOT, check=True
-    )
+    prepare_site()
+
+
+@contextlib.contextmanager
+def served(*arguments: str, application: str = "testproject.wsgi", **pool: Any) -> Iterator[Server]:
+    command = [sys.executable, "-m", "gunicorn", f"{application}:application"]
+    command += ["--bind=127.0.0.1:{port}", "--no-control-socket", *arguments]
+    with serving(*command, **pool) as server:
+        yield server
 
 
 @contextlib.contextmanager
 def gunicorn(*arguments: str, application: str = "testproject.wsgi") -> Iterator[str]:
-    """Serve; yields the site's URL. Its stderr must stay without tracebacks and warnings."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", f"{application}:application"]
-    command += [f"--bind=127.0.0.1:{port}", "--log-level=warning", "--no-control-socket"]
-    server = subprocess.Popen(
-        [*command, *arguments],
-        cwd=ROOT,
-        # Not with warnings as errors: gunicorn's own workers leave sockets open as they exit.
-        env=environment(DJANGO_SETTINGS_MODULE=SETTINGS, PYTHONDEVMODE="", PYTHONWARNINGS=""),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        _, err = server.communicate(timeout=30)
-    assert "Traceback" not in err, err
-    assert "Warning" not in err, err
+    """Serve; yields the site's URL."""
+    with served(*arguments, application=application) as server:
+        yield server.url
 
 
 def pid(url: str) -> dict[str, Any]:
@@ -64,52 +67,79 @@ def pid(url: str) -> dict[str, Any]:
     return answer
 
 
-def poolstats() -> dict[int, dict[str, Any]]:
-    """Run the command as an operator does; return each process' first pool by process id."""
-    out = subprocess.run(
-        [sys.executable, "-m", "testproject.manage", "poolstats", "--json"],
-        cwd=ROOT,
-        env=environment(DJANGO_SETTINGS_MODULE=SETTINGS),
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return {process["pid"]: process["pools"][0] for process in json.loads(out)["processes"]}
-
-
 def test_poolstats_lists_all_workers_and_their_figures_move() -> None:
-    with gunicorn("--workers=3", "--threads=2") as url:
+    with served("--workers=3", "--threads=2") as server:
         answered = set()
 
         def all_answered() -> bool:
-            answered.add(pid(url)["pid"])
+            answered.add(server.get("/pid").data["pid"])
             return len(answered) == 3
 
         wait_until(all_answered, within=30)
-        before = poolstats()
+        before = server.pools()
         assert set(before) == answered
         for _ in range(30):
-            pid(url)
-        after = poolstats()
+            server.get("/pid")
+        after = server.pools()
         assert set(after) == answered
         moved = sum(after[p]["borrows"] - before[p]["borrows"] for p in answered)
         assert moved == 30
         assert all(pool["in_use"] == 0 for pool in after.values())
         assert sum(pool["connects"] for pool in after.values()) <= 6
-    assert poolstats() == {}
+        table = manage("poolstats")
+        assert all(f"default  {pid} gunicorn " in table for pid in answered), table
+        server.stop()
+        assert server.pools() == {}
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread"])
 def test_preload_with_queries_at_import(worker: str) -> None:
     application = "tests.support.preloading"
-    with gunicorn("--preload", "--workers=2", f"-k{worker}", application=application) as url:
+    with served("--preload", "--workers=2", f"-k{worker}", application=application) as server:
         sessions: dict[int, set[int]] = {}
 
         def both_answered() -> bool:
-            answer = pid(url)
+            answer = server.get("/pid").data
             sessions.setdefault(answer["pid"], set()).add(answer["pg_backend_pid"])
             return len(sessions) == 2
 
         wait_until(both_answered, within=30)
         first, second = sessions.values()
         assert not first & second, "workers share a server session"
+
+
+def test_poolstats_lists_workers_that_were_prewarmed_after_a_fork() -> None:
+    with served("--preload", "--workers=2", prewarm=True) as server:
+        # The parent, which prewarmed as well, and both workers, though none had a request.
+        wait_until(lambda: len(server.pools()) == 3, within=30)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_many_queries_at_once_as_connections_and_a_graceful_stop(kind: str) -> None:
+    arguments, max_size = KINDS[kind]
+    with served(*arguments, max_size=max_size) as server:
+        if kind == "sync":
+            booted = "Booting worker with pid"
+            wait_until(lambda: server.log.count(booted) == CONNECTIONS, within=30)
+        answers, most_sessions = server.watch(["/sleep/?ms=250"] * 100)
+        assert [answer.status for answer in answers] == [200] * 100
+        assert most_at_once(answers) == CONNECTIONS
+        assert most_sessions == CONNECTIONS
+        assert len({answer.data["pid"] for answer in answers}) == CONNECTIONS
+        server.stop_under_load(CONNECTIONS, signal.SIGTERM, said="Handling signal: term")
+
+
+@pytest.mark.parametrize(
+    "preload",
+    # Without the configuration, gunicorn would load psycopg before it patches.
+    [[], ["--preload", "--config=python:tests.support.web.gevent_first"]],
+    ids=["plain", "preload"],
+)
+def test_gevent_waits_for_the_database_and_the_pool_without_stopping_others(
+    preload: list[str],
+) -> None:
+    with served("-kgevent", *preload, max_size=4) as server:
+        # Four wait in the database, and as many for a connection.
+        with holding_requests(server, 8, in_database=4) as answers:
+            assert server.get("/ping").body == "pong"
+        assert [answer.status for answer in answers()] == [200] * 8

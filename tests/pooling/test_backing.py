@@ -51,6 +51,7 @@ def test_methods_exist_with_their_signatures() -> None:
     assert parameters(ConnectionPool._get_ready_connection) == ["self", "timeout"]
     assert parameters(NullConnectionPool._get_ready_connection) == ["self", "timeout"]
     assert parameters(NullConnectionPool._connect) == ["self", "timeout"]
+    assert parameters(module.AddConnection.__init__) == ["self", "pool", "attempt", "growing"]
     assert parameters(module.ReturnConnection.__init__) == ["self", "pool", "conn", "from_getconn"]
     assert parameters(module.WaitingClient.wait) == ["self", "timeout"]
     assert parameters(module.WaitingClient.set) == ["self", "conn"]

@@ -10,7 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import ConnectionPool
 
-from django_pooled_pg.pooling.config import NOT_HERE, PoolConfig
+from django_pooled_pg.pooling.config import NOT_HERE, PoolConfig, without_pool
 
 
 def read(pool: Any, **settings: Any) -> PoolConfig | None:
@@ -134,3 +134,77 @@ def test_settings_are_not_changed() -> None:
     pool = {"max_size": None, "min_size": 2, "class": "pool"}
     read(pool)
     assert pool == {"max_size": None, "min_size": 2, "class": "pool"}
+
+
+def from_url(**options: Any) -> PoolConfig | None:
+    options = {f"pool.{key}": value for key, value in options.items()}
+    return PoolConfig.from_settings("default", {"OPTIONS": options})
+
+
+def test_texts_out_of_a_url() -> None:
+    config = from_url(
+        max_size="20",
+        min_size=2,  # some libraries read numbers themselves
+        timeout="0.5",
+        leak_threshold="None",
+        prewarm="TRUE",
+        return_at="transaction",
+        check=f"{__name__}.callback",
+        name="books",
+    )
+    assert config is not None
+    assert config.check is not PoolConfig().check
+    assert dataclasses.replace(config, check="auto") == PoolConfig(
+        max_size=20,
+        min_size=2,
+        timeout=0.5,
+        prewarm=True,
+        return_at="transaction",
+        name="books",
+    )
+    assert from_url(prewarm="wait").prewarm == "wait"  # type: ignore[union-attr]
+    assert from_url(min_size="3", max_size="none").max_size == 3  # type: ignore[union-attr]
+
+
+def test_a_url_goes_before_the_dict() -> None:
+    options = {"pool": {"max_size": 4, "timeout": 3}, "pool.max_size": "5"}
+    config = PoolConfig.from_settings("default", {"OPTIONS": options})
+    assert config == PoolConfig(max_size=5, timeout=3)
+
+
+@pytest.mark.parametrize("text", ["true", "True", "none"])
+def test_a_text_may_switch_the_pool_on(text: str) -> None:
+    assert read(text) == PoolConfig()
+
+
+def test_a_text_may_switch_the_pool_off() -> None:
+    assert read("false") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        ("maxsize", "3", ["unknown option 'maxsize'", "did you mean 'max_size'?"]),
+        ("max_size", "abc", ["['max_size'] is 'abc'", "whole number"]),
+        ("max_size", "2.5", ["['max_size'] is 2.5", "whole number"]),
+        ("max_size", [1, 2], ["['max_size'] is [1, 2]", "whole number"]),  # given twice
+        ("max_size", "true", ["['max_size'] is True", "whole number"]),
+        ("timeout", "-1", ["['timeout'] is -1", "more than 0"]),
+        ("timeout", "nan", ["['timeout'] is nan"]),
+        ("prewarm", "1", ["['prewarm'] is 1", "False, True, 'wait'"]),
+        ("return_at", "end", ["['return_at'] is 'end'", "'request', 'transaction'"]),
+        ("kwargs", "x", ["'kwargs'", "directly into OPTIONS"]),
+    ],
+    ids=str,
+)
+def test_bad_texts_say_which_and_what_to_write(key: str, text: Any, said: list[str]) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        from_url(**{key: text})
+    message = str(caught.value)
+    assert message.startswith("DATABASES['default']['OPTIONS']['pool']")
+    for words in said:
+        assert words in message
+
+
+def test_without_pool() -> None:
+    assert without_pool({"pool.max_size": 3, "sslmode": "require"}) == {"sslmode": "require"}

@@ -280,6 +280,26 @@ def test_null_pool_keeps_nothing_and_keeps_the_limit(make_pool: MakePool) -> Non
     assert pool.statistics().idle == 0
 
 
+def test_null_pool_replaces_a_changed_session_for_those_who_wait(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(**{"class": "null"}, max_size=2, timeout=30)
+    leases = [pool.borrow(), pool.borrow()]
+    with ThreadPoolExecutor(2) as executor:
+        waiting = [executor.submit(pool.borrow) for _ in leases]
+        wait_until(lambda: pool.statistics().waiting == 2)
+        for lease in leases:
+            lease.connection.execute("SET work_mem = '5MB'")
+            pool.give_back(lease)
+        seconds = [borrowing.result(30) for borrowing in waiting]
+    for lease in seconds:
+        assert lease.connection.execute("SHOW work_mem").fetchone() != ("5MB",)
+        pool.give_back(lease)
+    wait_until(lambda: pool.statistics().size == 0)
+    # It closed them itself; psycopg_pool warns of those that it finds closed.
+    assert caplog.messages == []
+
+
 def test_figures_of_waiting_and_holding(make_pool: MakePool) -> None:
     pool = make_pool(max_size=1, timeout=30)
     lease = pool.borrow()

@@ -52,47 +52,64 @@ def test_a_thread_that_ends_without_closing_loses_no_slot(
 
 
 def test_an_open_transaction_of_a_dead_thread_is_rolled_back(make_wrapper: MakeWrapper) -> None:
-    wrapper = make_wrapper(pool={"max_size": 1})
-    wrapper.inc_thread_sharing()
+    made = []
 
     def leave_open() -> None:
+        made.append(wrapper := make_wrapper(pool={"max_size": 1}))
         wrapper.set_autocommit(False)
         with wrapper.cursor() as cursor:
             cursor.execute("CREATE TABLE left_open (n int)")
 
     in_thread(leave_open)
-    wrapper.dec_thread_sharing()
-    pool = wrapper.pool
-    assert pool is not None
-    assert pool.statistics().in_use == 1
-    pool.housekeeping.reclaim(next(iter(pool._ledger.leases)).borrower)
-    assert wrapper.connection is None
+    (wrapper,) = made
+    wait_until(lambda: wrapper.connection is None)
+    wrapper.inc_thread_sharing()  # to look from here
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT to_regclass('left_open')")
         assert cursor.fetchone() == (None,)
 
 
-def test_a_connection_shared_on_purpose_is_left_alone(make_wrapper: MakeWrapper) -> None:
-    wrapper, canary = make_wrapper(), make_wrapper()
+@pytest.mark.parametrize("shared_on", [True, False])
+def test_a_connection_shared_on_purpose_is_left_alone(
+    shared_on: bool, make_wrapper: MakeWrapper
+) -> None:
+    """Be it that it isn't shared any more when the thread is missed that borrowed with it."""
+    wrapper = make_wrapper()
     wrapper.inc_thread_sharing()
-    pids = []
+    pids, canaries = [], []
 
     def query() -> None:
         pids.append(hold(wrapper))
+        canaries.append(canary := make_wrapper())
         hold(canary)
+        if not shared_on:
+            wrapper.dec_thread_sharing()
 
-    canary._thread_ident = -1  # so that it belongs to the thread below
-
-    def claim_and_query() -> None:
-        canary._thread_ident = threading.get_ident()
-        query()
-
-    in_thread(claim_and_query)
-    assert canary.pool is not None
-    wait_until(lambda: canary.pool.statistics().reclaimed == 1)  # type: ignore[union-attr]
+    in_thread(query)
+    pool = canaries[0].pool
+    assert pool is not None
+    wait_until(lambda: pool.statistics().reclaimed == 1)
     assert hold(wrapper) == pids[0]
     assert wrapper.pool is not None
     assert wrapper.pool.statistics().reclaimed == 0
+
+
+def test_a_connection_that_another_thread_borrowed_goes_back_with_its_owner(
+    make_wrapper: MakeWrapper,
+) -> None:
+    made = []
+
+    def share() -> None:
+        made.append(wrapper := make_wrapper())
+        wrapper.inc_thread_sharing()
+        in_thread(lambda: hold(wrapper))
+        wrapper.dec_thread_sharing()
+
+    in_thread(share)
+    pool = made[0].pool
+    assert pool is not None
+    wait_until(lambda: pool.statistics().reclaimed == 1)
+    assert made[0].connection is None
 
 
 def test_a_wrapper_that_is_collected_loses_no_slot(make_wrapper: MakeWrapper) -> None:

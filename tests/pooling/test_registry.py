@@ -39,6 +39,14 @@ def test_equal_settings_share_a_pool(alias: str) -> None:
     assert pool in registry.pools()
 
 
+def test_what_packages_put_into_the_settings_makes_no_pool_of_its_own(alias: str) -> None:
+    """django-tenants notes the schema of each request there."""
+    source = settings()
+    pool = registry.pool_for(alias, source, session_maker)
+    source["SCHEMA"] = "tenant_b"
+    assert registry.pool_for(alias, source, session_maker) is pool
+
+
 def test_many_threads_at_once_make_one_pool(alias: str) -> None:
     barrier = threading.Barrier(8)
 

@@ -4,6 +4,7 @@ import pytest
 
 from django_pooled_pg.pooling.statements import (
     CHANGES,
+    NEW_TYPES,
     NOTHING,
     UNKNOWN,
     command_of,
@@ -45,6 +46,20 @@ from django_pooled_pg.pooling.statements import (
 )
 def test_changes(sql: str) -> None:
     assert effect_of(sql) == CHANGES
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE EXTENSION IF NOT EXISTS hstore",
+        "SELECT 1; create  type mood AS ENUM ('sad')",
+        "ALTER TYPE mood ADD VALUE 'happy'",
+        "SET x = 1; CREATE TYPE t AS (n int)",
+    ],
+)
+def test_new_types(sql: str) -> None:
+    assert effect_of(sql) == NEW_TYPES
+    assert command_of(sql) != "?"
 
 
 @pytest.mark.parametrize(

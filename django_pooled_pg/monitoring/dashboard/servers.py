@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from time import monotonic
 
+from ...pooling import registry
 from ..server import ServerSide, server_side
 
 FRESH_SECONDS = 10.0
@@ -50,4 +50,4 @@ class Servers:
 
 
 servers = Servers()
-os.register_at_fork(after_in_child=servers.forget)
+registry.on_fork(servers.forget)
