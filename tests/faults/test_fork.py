@@ -10,21 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import run_script
-
-FORK = """
-import sys, traceback
-def fork(child):
-    pid = os.fork()
-    if not pid:
-        try:
-            child()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-"""
+from tests.support.processes import FORK, run_script
 
 
 @pytest.fixture

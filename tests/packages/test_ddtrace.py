@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import PRELUDE, environment
+from tests.support.processes import HOLD, PRELUDE, environment
 
 if find_spec("ddtrace") is None:  # to import it leaves a file
     pytest.skip("ddtrace isn't installed: make test-packages", allow_module_level=True)
 
-SITE = """
+SITE = (
+    HOLD
+    + """
 import threading
 from ddtrace.trace import TraceFilter, tracer
 from django.db import OperationalError
@@ -31,17 +33,10 @@ class Keep(TraceFilter):
 
 tracer.configure(trace_processors=[Keep()])
 
-def hold(connection):
-    # A busy machine may need longer than the pool's timeout to connect.
-    while connection.connection is None:
-        try:
-            connection.ensure_connection()
-        except OperationalError:
-            pass
-
 def answer(**values):
     print(json.dumps({"traces": [t for t in kept if t[0][0] == "request"], **values}))
 """
+)
 
 
 def run(script: str, database: dict[str, Any], *, trace_connect: bool = False) -> dict[str, Any]:

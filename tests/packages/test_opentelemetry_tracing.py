@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import run_script
+from tests.support.processes import HOLD, run_script
 
 for package in ("django", "psycopg"):
     pytest.importorskip(
@@ -15,7 +15,9 @@ for package in ("django", "psycopg"):
         reason=f"opentelemetry-instrumentation-{package} isn't installed: make test-packages",
     )
 
-SITE = """
+SITE = (
+    HOLD
+    + """
 import threading
 from django.core.wsgi import get_wsgi_application
 from django.db import OperationalError
@@ -46,14 +48,6 @@ def view(request):
         cursor.execute("SELECT 1")
     return HttpResponse("ok")
 
-def hold(connection):
-    # A busy machine may need longer than the pool's timeout to connect.
-    while connection.connection is None:
-        try:
-            connection.ensure_connection()
-        except OperationalError:
-            pass
-
 def busy(request):
     hold(connections["busy"])
     thread = threading.Thread(target=try_it)
@@ -80,6 +74,7 @@ print(json.dumps([
     (s.name, s.status.status_code.name, s.parent is not None) for s in exporter.get_finished_spans()
 ]))
 """
+)
 
 
 def test_a_line_shows_waits_in_the_trace_of_a_request(database: dict[str, Any]) -> None:

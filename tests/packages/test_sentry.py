@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import run_script
+from tests.support.processes import HOLD, run_script
 
 pytest.importorskip("sentry_sdk", reason="sentry-sdk isn't installed: make test-packages")
 
-SITE = """
+SITE = (
+    HOLD
+    + """
 import sys, threading, time
 from io import BytesIO
 import sentry_sdk
@@ -90,14 +92,6 @@ def answer(**values):
         "events": [each for each in caught if each.get("type") != "transaction"], **values,
     }))
 
-def hold(connection):
-    # A busy machine may need longer than the pool's timeout to connect.
-    while connection.connection is None:
-        try:
-            connection.ensure_connection()
-        except OperationalError:
-            pass
-
 def busy(seconds):
     # Another thread has the only connection, until somebody has waited for so long.
     holds = threading.Event()
@@ -113,6 +107,7 @@ def busy(seconds):
     holds.wait(30)
     return thread
 """
+)
 
 # Before Django has loaded the engine, and after.
 EARLY = """

@@ -9,24 +9,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import run_script
+from tests.support.processes import FORK, run_script
 
-FORK = """
-import ctypes, sys, traceback
+UWSGI = (
+    FORK
+    + """
+import ctypes
 from types import ModuleType
 uwsgi = sys.modules["uwsgi"] = ModuleType("uwsgi")
 uwsgi.masterpid = os.getpid
-def fork(child):
-    pid = ctypes.PyDLL(None).fork()
-    if not pid:
-        try:
-            child()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+forking = ctypes.PyDLL(None).fork
 """
+)
 
 
 @pytest.fixture
@@ -36,7 +30,7 @@ def databases(database: dict[str, Any]) -> dict[str, Any]:
 
 def test_its_hook_is_taken_and_what_was_there_is_called(databases: dict[str, Any]) -> None:
     run_script(
-        FORK
+        UWSGI
         + """
 called = []
 uwsgi.post_fork_hook = lambda: called.append(os.getpid())
@@ -57,7 +51,7 @@ assert backend_pid() == mine
 
 def test_a_borrow_finds_it_out_where_another_hook_took_the_place(databases: dict[str, Any]) -> None:
     run_script(
-        FORK
+        UWSGI
         + """
 import atexit
 mine = backend_pid()
@@ -86,7 +80,7 @@ assert backend_pid() == mine
 
 def test_a_folder_of_that_name_is_not_uwsgi(databases: dict[str, Any]) -> None:
     run_script(
-        FORK
+        UWSGI
         + """
 del uwsgi.masterpid
 backend_pid()

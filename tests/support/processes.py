@@ -26,6 +26,33 @@ def backend_pid(alias="default"):
         return cursor.fetchone()[0]
 """
 
+# For scripts that fork: `fork(child)` returns the exit code of a child that calls `child()`.
+FORK = """
+import sys, traceback
+forking = os.fork
+def fork(child):
+    pid = forking()
+    if not pid:
+        try:
+            child()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+# For scripts that exhaust a pool: a busy machine may need longer than its timeout to connect.
+HOLD = """
+from django.db import OperationalError
+def hold(connection):
+    while connection.connection is None:
+        try:
+            connection.ensure_connection()
+        except OperationalError:
+            pass
+"""
+
 
 def environment(**changes: str) -> dict[str, str]:
     """This process' environment, with warnings that nobody handles turned into noise."""
