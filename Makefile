@@ -18,7 +18,7 @@ BENCHED := $(VENV)/installed-bench
 # Each by itself: one that doesn't install here must not keep the others out.
 RIVALS := django-pg-real-pool django-db-connection-pool django-db-geventpool gevent
 
-.PHONY: demo test test-packages serve lint format docs test-all dist soak faults bench clean
+.PHONY: demo test test-packages serve lint format docs test-all django-tests dist soak faults bench clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo
@@ -32,6 +32,11 @@ test: $(INSTALLED)
 # The packages that people run with Django, as far as they go with the Django that is here.
 test-packages: $(PACKAGES)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -rs tests/packages
+
+# Django's own tests with this engine, all of them, and those of PostGIS where that is installed.
+django-tests: $(INSTALLED)
+	@$(BIN)/python -m tests.conformance.django_suite --all
+	@$(BIN)/python -m tests.conformance.django_suite --postgis
 
 # Each supported Django on its Python; a Python that isn't there is skipped.
 # TESTS="tests/faults" runs some of the tests, TOXENV=py313-django61 one of the versions.

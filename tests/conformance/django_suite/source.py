@@ -1,0 +1,76 @@
+"""Owns getting Django's tests, which come with its source distribution only, and what they import."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import django
+
+# Of what Django's tests/requirements/py3.txt names: tblib carries tracebacks from one process to
+# the other; without the rest, tests are skipped. Left out is what needs a compiler, a browser or
+# another server, or takes part in hardly a test.
+PACKAGES = {
+    "aiosmtpd",
+    "argon2-cffi",
+    "bcrypt",
+    "docutils",
+    "jinja2",
+    "numpy",
+    "Pillow",
+    "PyYAML",
+    "tblib",
+    "tzdata",
+}
+
+
+def source(cache: Path) -> Path:
+    """Return the unpacked source of the Django that is installed; get it if need be."""
+    folder = cache / f"django-{django.__version__}"
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Beside it, and moved when it is whole.
+        with tempfile.TemporaryDirectory(dir=cache) as half:
+            requirement = f"django=={django.__version__}"
+            _pip("download", "--no-deps", "--no-binary=django", f"--dest={half}", requirement)
+            (archive,) = Path(half).glob("*.tar.gz")
+            with tarfile.open(archive) as tar:
+                tar.extractall(half, filter="data")
+            (unpacked,) = (path for path in Path(half).iterdir() if path.is_dir())
+            unpacked.rename(folder)
+    return folder
+
+
+def packages(cache: Path, source: Path, *, all_of_them: bool) -> Path:
+    """Return a folder with what Django's tests import: tblib, or all that we let them have.
+
+    Beside what is installed, so that nothing in this environment changes.
+    """
+    version = "{}.{}".format(*sys.version_info)
+    name = f"packages-{django.__version__}-py{version}{'-all' if all_of_them else ''}"
+    folder = cache / name
+    if not folder.exists():
+        listed = (source / "tests/requirements/py3.txt").read_text()
+        wanted = PACKAGES if all_of_them else {"tblib"}
+        with tempfile.TemporaryDirectory(dir=cache) as half:
+            _pip("install", f"--target={half}/packages", *requirements(listed, wanted))
+            shutil.move(f"{half}/packages", folder)
+    return folder
+
+
+def requirements(listed: str, wanted: set[str]) -> list[str]:
+    """Return the lines of a requirements file that are about packages of these names."""
+    found = [line.strip() for line in listed.splitlines()]
+    return [line for line in found if re.split(r"[\s;<>=!~\[]", line)[0] in wanted]
+
+
+def _pip(command: str, *arguments: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", command]
+    done = subprocess.run([*pip, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"pip {command} {' '.join(arguments)} failed:\n{done.stderr}")
