@@ -11,6 +11,7 @@ from django.db import connection
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
+from django_pooled_pg.request_scope import this_thread
 from tests.support.waiting import wait_until
 
 _numbers = itertools.count()
@@ -44,6 +45,12 @@ def nothing_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None
         except AssertionError:
             pools = [(pool, pool.leases(), pool.strays.find()) for pool in registry.pools()]
             pytest.fail(f"sessions are left: {left()}; pools: {pools}")
+
+
+@pytest.fixture(autouse=True)
+def outside_of_requests() -> None:
+    """Each test begins there. Django's test client ends no request that it raises an error of."""
+    this_thread.in_request = False
 
 
 @pytest.fixture
