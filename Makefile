@@ -27,11 +27,11 @@ serve: $(INSTALLED)
 	@$(BIN)/python -m testproject.demo --serve
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 # The packages that people run with Django, as far as they go with the Django that is here.
 test-packages: $(PACKAGES)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -rs tests/packages
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile -rs tests/packages
 
 # Django's own tests with this engine, all of them, and those of PostGIS where that is installed.
 django-tests: $(INSTALLED)
