@@ -10,12 +10,19 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from django_pooled_pg.monitoring import client as monitoring_client
+from django_pooled_pg.monitoring.dashboard.servers import servers
 from django_pooled_pg.monitoring.report import ProcessReport
 from django_pooled_pg.monitoring.server import ServerSide
 from tests.monitoring.dashboard.site import busy_pool, holder
 from tests.monitoring.made_up import report, silent
 
 Say = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def asks_anew() -> None:
+    """What servers said is kept for some seconds: not from one test to the next."""
+    servers.forget()
 
 
 @pytest.fixture
