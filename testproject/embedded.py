@@ -8,13 +8,14 @@ from __future__ import annotations
 import atexit
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 from testproject import keeper, programs
 from testproject.cluster import ROOT, Cluster
 from testproject.programs import EmbeddedError
 
-__all__ = ["Cluster", "EmbeddedError", "default_folder", "shared_cluster"]
+__all__ = ["Cluster", "EmbeddedError", "database_url", "default_folder", "shared_cluster"]
 
 
 def shared_cluster(folder: Path | None = None) -> Cluster:
@@ -23,6 +24,18 @@ def shared_cluster(folder: Path | None = None) -> Cluster:
     The first process starts it; when the last one ends, it stops. The data stay.
     """
     return _shared_cluster(folder or default_folder())
+
+
+def database_url(name: str) -> str:
+    """Return `DATABASE_URL` or, without it, that of a database of the shared server.
+
+    Which is created there, unless it is there already.
+    """
+    if url := os.environ.get("DATABASE_URL"):
+        return url
+    cluster = shared_cluster()
+    cluster.create_database(name)
+    return cluster.url_of(name)
 
 
 def default_folder() -> Path:

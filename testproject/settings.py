@@ -10,14 +10,9 @@ import json
 import os
 
 from testproject.database import from_url
-from testproject.embedded import shared_cluster
+from testproject.embedded import database_url
 
-if url := os.environ.get("DATABASE_URL"):
-    database = from_url(url)
-else:
-    cluster = shared_cluster()
-    cluster.create_database("testproject")
-    database = from_url(cluster.url_of("testproject"))
+database = from_url(database_url("testproject"))
 database["ENGINE"] = os.environ.get("TESTPROJECT_ENGINE", "django_pooled_pg")
 database["OPTIONS"].setdefault("application_name", "testproject")
 if pool := os.environ.get("TESTPROJECT_POOL"):

@@ -21,7 +21,7 @@ from django_pooled_pg.monitoring.opentelemetry import instrument, spread
 from django_pooled_pg.pooling.statistics import BOUNDS, bucket_of, empty_buckets
 from tests.conftest import MakeWrapper
 from tests.monitoring.made_up import buckets
-from tests.support.processes import ROOT, environment, run_script
+from tests.support.processes import FORK, ROOT, environment, run_script
 
 # By the conventions; a pool's name is an attribute of each.
 UNITS = {
@@ -243,8 +243,9 @@ assert count("use_time") == 1, count("use_time")
     )
 
 
-SET_UP = """
-import traceback
+SET_UP = (
+    FORK
+    + """
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -262,17 +263,8 @@ def points(name):
 def count(name):
     (point,) = points(name)
     return point.count
-def in_child(work):
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 """
+)
 
 
 def test_once_before_the_fork(database: dict[str, Any]) -> None:
@@ -289,7 +281,7 @@ def child():
     assert used["used"] == 1, used
     connection.close()
     assert count("use_time") == 1, count("use_time")
-in_child(child)
+assert fork(child) == 0
 assert count("use_time") == 3
 """,
         {"default": database},
@@ -311,7 +303,7 @@ def child():
         borrow()
     # Of the parent's, its reader has one already: that is the library's inheritance.
     assert count("use_time") == 1 + 2, count("use_time")
-in_child(child)
+assert fork(child) == 0
 borrow()
 assert count("use_time") == 2
 """,
@@ -330,7 +322,7 @@ def child():
     connection.ensure_connection()
     connection.close()
     assert count("use_time") == 1, count("use_time")
-in_child(child)
+assert fork(child) == 0
 """,
         {"default": database},
     )

@@ -6,7 +6,6 @@ python -m tests.release [--output dist]
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -17,11 +16,10 @@ import zipfile
 from pathlib import Path
 
 import django_pooled_pg
-from testproject.embedded import shared_cluster
+from testproject.embedded import database_url
 from tests.support.processes import ROOT
 
 SMOKE = Path(__file__).with_name("smoke.py")
-DATABASE = "release"
 
 
 def main() -> None:
@@ -34,10 +32,7 @@ def main() -> None:
     wheel = output / f"django_pooled_pg-{version}-py3-none-any.whl"
     sdist = output / f"django_pooled_pg-{version}.tar.gz"
     check_files(wheel, sdist)
-    if not (url := os.environ.get("DATABASE_URL", "")):
-        cluster = shared_cluster()
-        cluster.create_database(DATABASE)
-        url = cluster.url_of(DATABASE)
+    url = database_url("release")
     for artefact in (wheel, sdist):
         try_out(artefact, version, url)
         print(f"{artefact.name}: installs and works", flush=True)

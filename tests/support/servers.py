@@ -22,7 +22,7 @@ import psycopg
 from django.test import override_settings
 
 from django_pooled_pg.monitoring.client import collect
-from testproject.embedded import shared_cluster
+from testproject.embedded import database_url
 from testproject.ports import free_port
 from tests.support.processes import ROOT, environment
 from tests.support.waiting import wait_until
@@ -43,9 +43,9 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def database_url() -> str:
+def site_url() -> str:
     """Return the site's database: servers can't see what tests do in transactions."""
-    return os.environ.get("DATABASE_URL") or shared_cluster().url_of("testproject")
+    return database_url("testproject")
 
 
 def site_environment(name: str = "", **pool: Any) -> dict[str, str]:
@@ -53,7 +53,7 @@ def site_environment(name: str = "", **pool: Any) -> dict[str, str]:
     return environment(
         DJANGO_SETTINGS_MODULE=SETTINGS,
         # Not left to the site: what starts the embedded server needs Python in sys.executable.
-        DATABASE_URL=database_url(),
+        DATABASE_URL=site_url(),
         APPLICATION_NAME=name,
         TESTPROJECT_POOL=json.dumps({"timeout": 60, **pool}),
         # Not with warnings as errors: servers' own workers leave sockets open as they exit.
@@ -243,7 +243,7 @@ def holding_requests(
 
 def connect() -> psycopg.Connection[Any]:
     """Connect to the site's database; a `with` of it closes it."""
-    return psycopg.connect(database_url(), autocommit=True)
+    return psycopg.connect(site_url(), autocommit=True)
 
 
 def program(name: str) -> str:

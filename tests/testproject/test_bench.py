@@ -19,7 +19,7 @@ from testproject.bench.instructions import Counter
 from testproject.bench.plan import ONE_QUERY, THREADS
 from testproject.bench.servers import neutral
 from testproject.bench.targets import Verdict, verdicts
-from testproject.embedded import shared_cluster
+from testproject.embedded import database_url
 from tests.support.processes import ROOT
 
 LABELS = {each.key: each.label for each in (PERSISTENT, DJANGO, OURS, OURS_TRANSACTION)}
@@ -40,7 +40,7 @@ def run(folder: Path, only: str, measures: list[str], **env: str) -> tuple[str, 
 @pytest.fixture(scope="module")
 def url() -> str:
     """A server that runs already: the start of one takes longer than such short measures."""
-    return os.environ.get("DATABASE_URL") or shared_cluster().url
+    return database_url("postgres")
 
 
 def test_each_measure_has_figures_of_each_contestant(url: str, tmp_path: Path) -> None:

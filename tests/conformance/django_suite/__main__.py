@@ -21,6 +21,7 @@ from typing import Any
 
 import django
 
+from testproject.embedded import database_url
 from tests.conformance.django_suite import server
 from tests.conformance.django_suite.choice import CHOICE, all_apps
 from tests.conformance.django_suite.comparison import Run, examine
@@ -49,7 +50,7 @@ def main() -> int:
                 print(postgis.MISSING)
                 return 0
             return examine_modes(suite, url, ["gis_tests"], options.return_at, server.POSTGIS)
-    url = server.url()
+    url = database_url("postgres")
     labels = options.labels or (all_apps(tests) if options.all else CHOICE)
     if unknown := [each for each in labels if not (tests / "tests" / each.split(".")[0]).is_dir()]:
         sys.exit(f"Django {django.__version__} has no tests named {', '.join(unknown)}.")

@@ -16,8 +16,8 @@ from typing import Any
 
 from tests.conformance.django_suite import outcomes
 from tests.conformance.django_suite.outcomes import Outcomes
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = "tests.conformance.django_suite.settings"
 
 # Seconds without a word from any test. Those of a class report together, at its end.

@@ -1,14 +1,12 @@
-"""Owns the server that Django's tests use: DATABASE_URL's or the embedded one."""
+"""Owns the databases that Django's tests use: with which engine, and what their server lacks."""
 
 from __future__ import annotations
 
-import os
 from typing import Any, Literal, NamedTuple
 
 import psycopg
 
 from testproject.database import from_url
-from testproject.embedded import shared_cluster
 
 ReturnAt = Literal["request", "transaction"]
 
@@ -32,10 +30,6 @@ class Engines(NamedTuple):
 
 PLAIN = Engines("django.db.backends.postgresql", "django_pooled_pg")
 POSTGIS = Engines("django.contrib.gis.db.backends.postgis", "django_pooled_pg.postgis")
-
-
-def url() -> str:
-    return os.environ.get("DATABASE_URL") or shared_cluster().url
 
 
 def stock(url: str, engines: Engines) -> dict[str, Any]:
