@@ -1,4 +1,4 @@
-"""Forks that Python isn't told of, as uWSGI's; what it is told of is in `tests/faults/test_fork.py`.
+"""Forks that the package isn't told of, as uWSGI's; those it is told of: `tests/faults/test_fork.py`.
 
 Under uWSGI itself: `tests/packages/test_uwsgi.py`.
 """
@@ -11,14 +11,16 @@ import pytest
 
 from tests.support.processes import FORK, run_script
 
+# uWSGI tells nobody of its forks. Here Python knows of them, but nobody who asks it later: a child
+# of a process with threads hangs now and then if Python's own locks aren't made anew in it.
 UWSGI = (
     FORK
     + """
-import ctypes
 from types import ModuleType
 uwsgi = sys.modules["uwsgi"] = ModuleType("uwsgi")
 uwsgi.masterpid = os.getpid
-forking = ctypes.PyDLL(None).fork
+assert "django_pooled_pg.pooling.fork" not in sys.modules
+os.register_at_fork = lambda **hooks: None
 """
 )
 

@@ -29,9 +29,8 @@ def backend_pid(alias="default"):
 # For scripts that fork: `fork(child)` returns the exit code of a child that calls `child()`.
 FORK = """
 import sys, traceback
-forking = os.fork
 def fork(child):
-    pid = forking()
+    pid = os.fork()
     if not pid:
         try:
             child()
