@@ -12,6 +12,7 @@ from time import monotonic
 
 from psycopg_pool import PoolClosed
 
+from . import late_patch
 from .config import Connection, PoolConfig
 from .connector import Connector, SessionMaker
 from .gate import Gate
@@ -60,6 +61,7 @@ class Supply:
                 return ledger.backing
             if not self._gate.is_open():
                 raise PoolClosed("paused")
+            late_patch.refuse(self.name)
             ledger.backing = backing = make_backing(
                 self.name, self.config, self._connector, ledger.lock
             )

@@ -143,3 +143,12 @@ def test_gevent_waits_for_the_database_and_the_pool_without_stopping_others(
         with holding_requests(server, 8, in_database=4) as answers:
             assert server.get("/ping").body == "pong"
         assert [answer.status for answer in answers()] == [200] * 8
+
+
+@pytest.mark.parametrize("prewarm", [False, True])
+def test_gevent_that_patches_too_late_is_refused(prewarm: bool) -> None:
+    application = "tests.support.web.telling"
+    with served("-kgevent", "--preload", application=application, prewarm=prewarm) as server:
+        for _ in range(2):
+            assert "gevent patched this process after Django" in server.get("/tell/").body
+        assert server.sessions() == prewarm  # the parent's
