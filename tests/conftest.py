@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,10 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
 from django_pooled_pg.request_scope import this_thread
 from tests.support.waiting import wait_until
+
+# Shells start what runs in the background with SIGINT ignored, and the programs that tests start
+# and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count()
 
