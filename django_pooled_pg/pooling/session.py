@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.pq import Escaping, TransactionStatus
 
-from .liveness import Poll, exchange, poll_of
+from .liveness import ANSWER_LIMIT, Poll, exchange, poll_of
 from .statements import CHANGES, NOTHING
 
 _ATTRIBUTE = "_django_pooled_pg_session"
@@ -161,9 +161,17 @@ def is_clean(connection: _Connection, session: Session) -> bool:
 def restore(connection: _Connection) -> None:
     """End what the borrower left open and put psycopg's own attributes back.
 
-    Raises `psycopg.Error` when the server can't be asked to roll back, or doesn't in time.
+    Raises `psycopg.Error` when a query was interrupted, when the server can't be asked to roll
+    back, or doesn't in time.
     """
     status = connection.pgconn.transaction_status
+    if status == TransactionStatus.ACTIVE:
+        # The server would go on with it, be the connection closed or not. Older libpqs can't be
+        # kept from waiting for a server that doesn't answer.
+        # https://www.postgresql.org/docs/current/libpq-cancel.html
+        if psycopg.capabilities.has_cancel_safe():
+            connection.cancel_safe(timeout=ANSWER_LIMIT)
+        raise psycopg.OperationalError("it was interrupted in a query")
     if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         exchange(connection, b"ROLLBACK")
     session = session_of(connection)
