@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import secrets
 import socket
 
 
@@ -10,7 +10,8 @@ def free_port() -> int:
     """Return a port that nobody has now and that stays free while its server is down."""
     # Not from the range that outgoing connections get their ports from: there, somebody's
     # connection could take the port while the server is down, even one to this very port.
-    while not is_free(port := random.randrange(20000, 32000)):
+    # Nor by `random`, which pytest-randomly seeds: tests that run at once would get the same ones.
+    while not is_free(port := 20000 + secrets.randbelow(12000)):
         pass
     return port
 

@@ -149,7 +149,14 @@ def test_a_revoked_task_leaves_no_session(prefork: Celery) -> None:
 
 def test_a_pool_that_shrinks_leaves_no_session(prefork: Celery) -> None:
     before = prefork.occupy()
-    prefork.producer.control.pool_shrink(1)
+
+    def shrinks() -> bool:
+        # Refused until Celery has noticed that a child is done, which may be after the result.
+        control = prefork.producer.control
+        (reply,) = control.pool_shrink(1, reply=True, limit=1, timeout=WITHIN)
+        return all("ok" in answer for answer in reply.values())
+
+    wait_until(shrinks, WITHIN)
     wait_until(lambda: len(prefork.worker.sessions()) == 1, WITHIN)
     assert prefork.worker.sessions() < before
     prefork.producer.control.pool_grow(1)

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import os
-import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -226,7 +226,7 @@ def holding_requests(
 
     As many as `in_database` (default: all) have a connection. Yields what waits for their answers.
     """
-    key = random.randrange(1 << 31)
+    key = secrets.randbelow(1 << 31)
     with connect() as database, ThreadPoolExecutor(1) as executor:
         database.execute("SELECT pg_advisory_lock(%s)", [key])
         try:
