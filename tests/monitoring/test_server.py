@@ -24,8 +24,11 @@ NAME = "of-test-server"
 
 
 @pytest.fixture
-def named(make_wrapper: MakeWrapper) -> DatabaseWrapper:
+def named(make_wrapper: MakeWrapper, admin: psycopg.Connection[Any]) -> DatabaseWrapper:
     """A wrapper whose sessions can be told from others."""
+    # Those of the test before may be on their way out.
+    sql = "SELECT FROM pg_stat_activity WHERE application_name = %s"
+    wait_until(lambda: not admin.execute(sql, [NAME]).fetchall(), within=30)
     return make_wrapper({"max_size": 2}, OPTIONS={"application_name": NAME})
 
 

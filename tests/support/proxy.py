@@ -8,6 +8,8 @@ import ssl
 import struct
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,13 @@ class Proxy:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._ends: set[_End] = set()
+        self._beginning: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._forwards = asyncio.Event()
         self._forwards.set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._accepting = asyncio.run_coroutine_threadsafe(self._accept(), self._loop)
+        self._loop.call_soon_threadsafe(self._loop.add_reader, self._listener, self._accept)
 
     def __enter__(self) -> Proxy:
         return self
@@ -71,18 +74,22 @@ class Proxy:
 
     # What follows runs in the thread.
 
-    async def _accept(self) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-        while True:
-            client, _ = await self._loop.sock_accept(self._listener)
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):  # it has gone
+            client, _ = self._listener.accept()
             client.setblocking(False)
-            # The kernel has accepted, and goes on to; but nobody answers.
-            await self._forwards.wait()
-            tasks.add(task := self._loop.create_task(self._forward(client)))
-            task.add_done_callback(tasks.discard)
+            self._beginning.add(task := self._loop.create_task(self._forward(client)))
+            task.add_done_callback(partial(self._has_begun, client))
+
+    def _has_begun(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        self._beginning.discard(task)
+        if task.cancelled():
+            client.close()
 
     async def _forward(self, client: socket.socket) -> None:
         try:
+            # The kernel has accepted; but nobody answers.
+            await self._forwards.wait()
             if self._tls:
                 await self._loop.sock_recv(client, 8)  # PostgreSQL's SSLRequest
                 await self._loop.sock_sendall(client, b"S")
@@ -112,7 +119,10 @@ class Proxy:
             await asyncio.sleep(0)
 
     async def _stop(self) -> None:
-        self._accepting.cancel()
+        self._loop.remove_reader(self._listener)
+        for task in self._beginning:
+            task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
         await self._drop()
 
 
