@@ -17,6 +17,7 @@ from django_pooled_pg.pooling import registry
 from django_pooled_pg.validation import PoolValidation
 from testproject.ports import free_port
 from tests.support.pgbouncer import PgBouncer
+from tests.support.queries import connect
 from tests.support.waiting import wait_until
 
 Check = Callable[..., list[CheckMessage]]
@@ -55,21 +56,10 @@ def ids(messages: list[CheckMessage]) -> list[str]:
     return [str(message.id).removeprefix("pooled_pg.") for message in messages]
 
 
-def dsn(database: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {
-        "host": database["HOST"],
-        "port": database["PORT"],
-        "user": database["USER"],
-        "password": database["PASSWORD"],
-        "dbname": database["NAME"],
-        **changes,
-    }
-
-
 @pytest.fixture
 def execute(database: dict[str, Any]) -> Iterator[Callable[[str], Any]]:
     """Execute SQL as the tests' superuser, with a role and a database `{ours}`."""
-    with psycopg.connect(**dsn(database), autocommit=True) as connection:
+    with connect(database) as connection:
 
         def run(text: Any) -> None:
             connection.execute(sql.SQL(text).format(**NAMES))
@@ -146,7 +136,7 @@ def test_a_fixed_limit_that_has_no_room_for_all_processes(
 
 
 def test_reserved_connections_are_not_for_the_site(check: Check) -> None:
-    with psycopg.connect(**dsn(connections["default"].settings_dict)) as connection:
+    with connect(connections["default"].settings_dict) as connection:
         row = connection.execute(
             "SELECT current_setting('max_connections')::int"
             " - current_setting('superuser_reserved_connections')::int"
@@ -238,7 +228,7 @@ def test_a_server_that_refuses_the_second_question_is_a_warning(
 
         def _take(self) -> psycopg.Connection[Any] | None:
             try:
-                return psycopg.connect(**dsn(database, user=OURS, dbname=OURS))
+                return connect(database, user=OURS, dbname=OURS)
             except psycopg.OperationalError:  # the server isn't done with the first one
                 return None
 
@@ -294,7 +284,7 @@ def test_a_busy_pooler_is_found_too(
         @classmethod
         def connect(cls, *args: Any, **kwargs: Any) -> Any:
             if made:
-                made.append(psycopg.connect(**dsn({**database, **pgbouncer})))
+                made.append(connect({**database, **pgbouncer}, autocommit=False))
                 made[-1].execute("SELECT 1")
             made.append(super().connect(*args, **kwargs))
             return made[-1]

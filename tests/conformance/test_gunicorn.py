@@ -147,8 +147,7 @@ def test_gevent_waits_for_the_database_and_the_pool_without_stopping_others(
 
 @pytest.mark.parametrize("prewarm", [False, True])
 def test_gevent_that_patches_too_late_is_refused(prewarm: bool) -> None:
-    application = "tests.support.web.telling"
-    with served("-kgevent", "--preload", application=application, prewarm=prewarm) as server:
+    with served("-kgevent", "--preload", prewarm=prewarm) as server:
         for _ in range(2):
-            assert "gevent patched this process after Django" in server.get("/tell/").body
+            assert "gevent patched this process after Django" in server.get("/refusal/").body
         assert server.sessions() == prewarm  # the parent's

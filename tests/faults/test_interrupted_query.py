@@ -12,7 +12,7 @@ import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
 from tests.conftest import MakeWrapper
-from tests.support.dbsites import connect
+from tests.support.queries import connect
 from tests.support.waiting import wait_until
 
 QUERY = "SELECT pg_sleep(60), 'interrupted'"

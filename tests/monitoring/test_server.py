@@ -10,13 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import server
 from django_pooled_pg.monitoring.server import ServerSide, Sessions, server_side
-from tests.support.queries import fetch, hold, sessions
+from tests.support.queries import connect, fetch, hold, sessions
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -24,11 +24,10 @@ NAME = "of-test-server"
 
 
 @pytest.fixture
-def named(make_wrapper: MakeWrapper, admin: psycopg.Connection[Any]) -> DatabaseWrapper:
+def named(make_wrapper: MakeWrapper) -> DatabaseWrapper:
     """A wrapper whose sessions can be told from others."""
     # Those of the test before may be on their way out.
-    sql = "SELECT FROM pg_stat_activity WHERE application_name = %s"
-    wait_until(lambda: not admin.execute(sql, [NAME]).fetchall(), within=30)
+    wait_until(lambda: sessions(connection, NAME) == 0, within=30)
     return make_wrapper({"max_size": 2}, OPTIONS={"application_name": NAME})
 
 
@@ -51,12 +50,10 @@ def groups(side: ServerSide) -> dict[str, Sessions]:
 
 
 @pytest.fixture
-def admin(database: dict[str, Any], django_db_blocker: Any) -> Iterator[psycopg.Connection[Any]]:
+def admin(database: dict[str, Any]) -> Iterator[psycopg.Connection[Any]]:
     """A session of the superuser, that no pool knows."""
-    with django_db_blocker.unblock():
-        params = DatabaseWrapper(database, "admin").get_connection_params()
-    with psycopg.connect(**params, autocommit=True) as connection:
-        yield connection
+    with connect(database) as session:
+        yield session
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import django
-import psycopg
 from django.conf import settings
+
+from tests.support.queries import connect
 
 # Whoever waits longer than this (and longer than its pool's own limit) waits without a limit.
 PATIENCE = 3.0
@@ -179,15 +180,7 @@ def terminated(alias: str) -> str:
     """The server ends an idle session; a request follows."""
     with request(alias):
         pid = fetch(alias)
-    server = json.loads(os.environ["SERVER"])
-    with psycopg.connect(
-        host=server["HOST"],
-        port=server["PORT"],
-        user=server["USER"],
-        password=server["PASSWORD"],
-        dbname=server["NAME"],
-        autocommit=True,
-    ) as superuser:
+    with connect(json.loads(os.environ["SERVER"])) as superuser:
         superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     try:
         with request(alias):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.dbsites import Site, connect, new_database
+from tests.support.dbsites import Site, new_database
+from tests.support.queries import connect
 
 pytest.importorskip("pgvector", reason="pgvector isn't installed: make test-packages")
 

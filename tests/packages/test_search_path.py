@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.dbsites import TENANTS, Site, ask_as_tenants, connect, new_database
+from tests.support.dbsites import TENANTS, Site, ask_as_tenants, new_database
+from tests.support.queries import connect
 
 MISSING = "django-pgschemas isn't installed: make test-packages"
 RETURN_AT = pytest.mark.parametrize("return_at", ["request", "transaction"])

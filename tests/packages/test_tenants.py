@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.dbsites import Site, ask_as_tenants, connect, new_database, sessions
+from tests.support.dbsites import Site, ask_as_tenants, new_database, sessions
+from tests.support.queries import connect
 
 pytest.importorskip("django_tenants", reason="django-tenants isn't installed: make test-packages")
 

@@ -16,7 +16,7 @@ from psycopg.types.composite import CompositeInfo, register_composite
 from psycopg.types.enum import EnumInfo, register_enum
 
 from django_pooled_pg.base import DatabaseWrapper
-from tests.support.dbsites import connect
+from tests.support.queries import connect
 
 Registered = Callable[..., None]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.dbsites import Site, connect
+from tests.support.dbsites import Site
+from tests.support.queries import connect
 
 READ = """
 import json, os, threading

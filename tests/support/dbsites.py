@@ -22,21 +22,10 @@ from psycopg import sql
 from django_pooled_pg.pooling import registry
 from testproject.ports import free_port
 from tests.support.processes import ROOT, environment
+from tests.support.queries import connect
 from tests.support.waiting import wait_until
 
 WITHIN = 60  # seconds; for machines that are busy
-
-
-def connect(database: dict[str, Any], name: str = "") -> psycopg.Connection[Any]:
-    """Connect to the server of these settings, by psycopg alone."""
-    return psycopg.connect(
-        host=database["HOST"],
-        port=database["PORT"],
-        user=database["USER"],
-        password=database["PASSWORD"],
-        dbname=name or database["NAME"],
-        autocommit=True,
-    )
 
 
 @contextlib.contextmanager
@@ -49,7 +38,7 @@ def new_database(name: str, like: dict[str, Any] | None = None) -> Iterator[dict
     of_all = database["NAME"]
     database["NAME"] = f"{of_all}_{name}"
     here = sql.Identifier(database["NAME"])
-    with connect(database, of_all) as server:
+    with connect(database, dbname=of_all) as server:
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(here))
         server.execute(sql.SQL("CREATE DATABASE {}").format(here))
         yield database

@@ -20,7 +20,7 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.pool import Pool
 from testproject.ports import free_port
 from tests.support.processes import ROOT
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
 PAGE = (ROOT / "docs/pgbouncer.md").read_text()
@@ -94,13 +94,7 @@ class PgBouncer:
 
     def _secret(self, database: Mapping[str, Any]) -> str:
         user, password = self.settings["USER"], self.settings["PASSWORD"]
-        with psycopg.connect(
-            host=database["HOST"],
-            port=database["PORT"],
-            user=user,
-            password=database["PASSWORD"],
-            dbname=database["NAME"],
-        ) as connection:
+        with connect(database, user=user) as connection:
             secret = connection.pgconn.encrypt_password(
                 password.encode(), user.encode(), b"scram-sha-256"
             )
@@ -147,13 +141,9 @@ class PgBouncer:
 
     def console(self, command: str) -> list[dict[str, Any]]:
         """Run a command of the administrator's; return what it shows."""
-        with psycopg.connect(
-            host=self.settings["HOST"],
-            port=self.settings["PORT"],
-            user=self.settings["USER"],
-            password=self.settings["PASSWORD"],
+        with connect(
+            self.settings,
             dbname="pgbouncer",
-            autocommit=True,
             # The console understands nothing else.
             cursor_factory=psycopg.ClientCursor[dict[str, Any]],
             row_factory=dict_row,

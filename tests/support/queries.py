@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def connect(database: Mapping[str, Any], **changes: Any) -> psycopg.Connection[Any]:
+    """Connect to the server of these settings by psycopg alone; a `with` of it closes it."""
+    settings = {
+        "host": database["HOST"],
+        "port": database["PORT"],
+        "user": database["USER"],
+        "password": database["PASSWORD"],
+        "dbname": database["NAME"],
+        "autocommit": True,
+    }
+    return psycopg.connect(**{**settings, **changes})
 
 
 def fetch(wrapper: BaseDatabaseWrapper, sql: str, params: Any = None) -> Any:

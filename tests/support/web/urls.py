@@ -8,6 +8,7 @@ from . import views
 
 urlpatterns = [
     path("ping", views.ping),
+    path("refusal/", views.refusal),
     path("sleep/", views.sleep),
     path("lock/", views.lock),
     path("async/sleep/", views.async_sleep),

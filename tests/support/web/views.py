@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 
@@ -16,6 +17,15 @@ from testproject.library.models import Author, Book
 def ping(request: HttpRequest) -> HttpResponse:
     """Answer without the database."""
     return HttpResponse("pong")
+
+
+def refusal(request: HttpRequest) -> HttpResponse:
+    """Tell why there is no connection to be had."""
+    try:
+        connection.ensure_connection()
+    except ImproperlyConfigured as ex:
+        return HttpResponse(str(ex))
+    return HttpResponse("there is one")
 
 
 def sleep(request: HttpRequest) -> JsonResponse:
