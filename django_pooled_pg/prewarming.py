@@ -8,8 +8,9 @@ from pathlib import Path
 
 from django.db import connections
 
-from .pooling import late_patch, registry
+from .pooling import registry
 from .pooling.pool import Pool
+from .pooling.process import gevent_order
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def prewarm_if_serving() -> None:
 def _prewarm_in_child() -> None:
     # A server that preloads the application (gunicorn --preload, uWSGI, Celery) got ready in
     # the parent: its workers are the children. Never waits: a fork must not hang.
-    if late_patch.is_to_come():
+    if gevent_order.is_to_come():
         return  # the first request tells that this is too late
     try:
         _open_pools(may_wait=False)

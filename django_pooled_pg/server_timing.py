@@ -14,7 +14,7 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .request_log import Record, Totals, recording
+from .request_record import Record, Totals, recording
 
 _HEADER = "Server-Timing"
 

@@ -10,7 +10,7 @@ from debug_toolbar.panels import Panel
 from django.http import HttpRequest, HttpResponse
 
 from .pooling import registry
-from .request_log import Record, recording
+from .request_record import Record, recording
 
 
 class PoolPanel(Panel):

@@ -20,19 +20,20 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
-from . import request_log
+from . import request_record
 from .around_connect import djangos_connect, is_djangos, lead_to, shown_by_ddtrace
 from .client import PooledDatabaseClient
 from .cursor_wrapper import CursorWrapper
 from .monitoring import endpoint
 from .opening import session_maker
-from .pooling import reclaim, registry
+from .pooling import registry
 from .pooling.config import PoolConfig, without_pool
-from .pooling.cursors import adopt
 from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
 from .pooling.pool import Pool
-from .pooling.session import Session, renew
+from .pooling.process import borrowers
+from .pooling.session.cursors import adopt
+from .pooling.session.session import Session, renew
 from .request_scope import this_thread
 from .validation import PoolValidation
 
@@ -84,8 +85,8 @@ class PooledDatabaseMixin(_Base):
         self._ensuring = False
         # Whether somebody may use self.connection directly, so that it has to stay.
         self._asked_for = False
-        self.owner = reclaim.borrower()
-        self._self_ref = ref(self, reclaim.gone)
+        self.owner = borrowers.borrower()
+        self._self_ref = ref(self, borrowers.gone)
 
     # Pool
 
@@ -195,7 +196,7 @@ class PooledDatabaseMixin(_Base):
             self.close()
         elif self._lease is not None:
             self._close()  # as in close(): forgotten at the end of an atomic block
-        if request_log.in_use and (record := request_log.current()) is not None:
+        if request_record.in_use and (record := request_record.current()) is not None:
             self._lease = lease = record.borrow(pool, self._self_ref)
         else:
             self._lease = lease = pool.borrow(self._self_ref)

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.test.utils import CaptureQueriesContext
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.request_log import recording
+from django_pooled_pg.request_record import recording
 from tests.support.queries import backend_pid
 
 MakeWrapper = Callable[..., DatabaseWrapper]

@@ -14,7 +14,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import path
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.request_log import current
+from django_pooled_pg.request_record import current
 from django_pooled_pg.server_timing import ServerTimingMiddleware
 from tests.support.queries import backend_pid, fetch
 from tests.support.serving import give_wrappers

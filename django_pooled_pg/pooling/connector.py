@@ -16,11 +16,11 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
-from . import session
 from .config import Connection, ConnectionCallback
-from .cursors import note_statements
-from .fork import detach_from_server
-from .liveness import seems_connected
+from .process.fork import detach_from_server
+from .session import session
+from .session.cursors import note_statements
+from .session.liveness import seems_connected
 from .statistics import Durations
 
 

@@ -1,6 +1,6 @@
 """Owns what is done for a pool from time to time: reclaim, leak reports, lost connections.
 
-Runs in the thread of `reclaim.py`; lends nothing.
+Runs in the thread of `process/borrowers.py`; lends nothing.
 """
 
 from __future__ import annotations

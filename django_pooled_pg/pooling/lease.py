@@ -15,10 +15,10 @@ import django
 import psycopg
 
 if TYPE_CHECKING:
-    from .null_backing import AnyBacking
+    from .backing.null import AnyBacking
     from .pool import Pool
-    from .reclaim import Borrower
-    from .session import Session
+    from .process.borrowers import Borrower
+    from .session.session import Session
 
 
 class Holder(Protocol):

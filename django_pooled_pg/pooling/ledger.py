@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from .backing.null import AnyBacking
 from .lease import Lease
-from .null_backing import AnyBacking
 from .statistics import Counters
 
 

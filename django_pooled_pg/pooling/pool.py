@@ -14,22 +14,22 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from . import reclaim
-from .claim import ConnectFailed
-from .cleaning import Cleaning
+from .backing.claim import ConnectFailed
+from .backing.null import AnyBacking
 from .config import Connection
 from .errors import PoolExhausted
 from .exhaustion import Paused, explain
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
-from .null_backing import AnyBacking
-from .reclaim import Borrower, borrower
-from .session import Session, end_cursors, is_clean, session_of
-from .statements import CHANGES, NEW_TYPES, NOTHING
+from .process import borrowers
+from .process.borrowers import Borrower, borrower
+from .session.check import Vetting
+from .session.reset import Cleaning
+from .session.session import Session, end_cursors, is_clean, session_of
+from .session.statements import CHANGES, NEW_TYPES, NOTHING
 from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
-from .vetting import Vetting
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class Pool(Supply):
 
     def _look_for_lost(self) -> None:
         self.strays.look_soon()
-        reclaim.wake()
+        borrowers.wake()
 
     # Life cycle
 

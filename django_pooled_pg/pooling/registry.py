@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import fork, reclaim
 from .config import PoolConfig
 from .connector import SessionMaker
 from .lease import HolderRef, Lease
 from .pool import Pool
+from .process import borrowers, fork
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ def _look_after() -> float | None:
 
 
 def _opened() -> None:
-    reclaim.ensure_running(_reclaim, _look_after)
-    reclaim.wake()  # this pool may want more looking after than those before it
+    borrowers.ensure_running(_reclaim, _look_after)
+    borrowers.wake()  # this pool may want more looking after than those before it
     with _lock:
         listeners = list(_open_listeners)
     for listener in listeners:
@@ -146,7 +146,7 @@ def _forget_in_child() -> None:
     # because they change by single list and dict operations only.
     global _lock
     _lock = threading.RLock()
-    reclaim.start_anew()
+    borrowers.start_anew()
     for pool in pools():
         try:
             pool.forget_inherited()

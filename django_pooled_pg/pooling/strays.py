@@ -12,7 +12,7 @@ from time import monotonic
 from .config import Connection
 from .connector import Connector
 from .ledger import Ledger
-from .session import session_of
+from .session.session import session_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,14 +12,14 @@ from time import monotonic
 
 from psycopg_pool import PoolClosed
 
-from . import late_patch
+from .backing.null import AnyBacking, make_backing
 from .config import Connection, PoolConfig
 from .connector import Connector, SessionMaker
 from .gate import Gate
 from .ledger import Ledger
-from .liveness import answers
-from .null_backing import AnyBacking, make_backing
-from .session import session_of
+from .process import gevent_order
+from .session.liveness import answers
+from .session.session import session_of
 
 
 class Supply:
@@ -61,7 +61,7 @@ class Supply:
                 return ledger.backing
             if not self._gate.is_open():
                 raise PoolClosed("paused")
-            late_patch.refuse(self.name)
+            gevent_order.refuse(self.name)
             ledger.backing = backing = make_backing(
                 self.name, self.config, self._connector, ledger.lock
             )

@@ -10,7 +10,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from django_pooled_pg.pooling.config import PoolConfig
 from django_pooled_pg.pooling.exhaustion import explain
 from django_pooled_pg.pooling.lease import Lease
-from django_pooled_pg.pooling.reclaim import Borrower
+from django_pooled_pg.pooling.process.borrowers import Borrower
 
 CONFIG = PoolConfig(max_size=4, timeout=2.5, max_waiting=7)
 

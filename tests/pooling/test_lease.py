@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any, cast
 
 from django_pooled_pg.pooling.lease import Lease, describe_longest
-from django_pooled_pg.pooling.reclaim import Borrower
+from django_pooled_pg.pooling.process.borrowers import Borrower
 
 
 def lease(thread_id: int, held: float) -> Lease:

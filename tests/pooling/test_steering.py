@@ -17,10 +17,11 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool import PoolClosed
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling import liveness, registry, supply
+from django_pooled_pg.pooling import registry, supply
 from django_pooled_pg.pooling.errors import PoolExhausted
 from django_pooled_pg.pooling.lease import Lease
 from django_pooled_pg.pooling.pool import Pool
+from django_pooled_pg.pooling.session import liveness
 from tests.support.queries import backend_pid, fetch, hold
 from tests.support.waiting import wait_until
 

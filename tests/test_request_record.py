@@ -12,12 +12,12 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.signals import request_finished, request_started
 from django.db import DatabaseError, connections, transaction
 
-from django_pooled_pg import request_log
+from django_pooled_pg import request_record
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.errors import PoolExhausted
 from django_pooled_pg.pooling.lease import Lease
 from django_pooled_pg.pooling.pool import Pool
-from django_pooled_pg.request_log import Record, recording
+from django_pooled_pg.request_record import Record, recording
 from tests.support.queries import backend_pid, fetch, hold
 from tests.support.waiting import wait_until
 
@@ -169,9 +169,9 @@ def test_hooks_on_commit_borrow_again(
 def test_without_a_record_nothing_is_noted(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper()
     with recording() as record:
-        assert request_log.current() is record
-    assert request_log.current() is None
-    assert request_log._current.get() is None  # a thread that lives on doesn't keep it
+        assert request_record.current() is record
+    assert request_record.current() is None
+    assert request_record._current.get() is None  # a thread that lives on doesn't keep it
     backend_pid(wrapper)
     assert record.borrows() == []
 
@@ -190,7 +190,7 @@ def test_one_record_inside_another_is_the_same(make_wrapper: MakeWrapper) -> Non
 def test_an_error_ends_the_record() -> None:
     with pytest.raises(LookupError), recording():
         raise LookupError
-    assert request_log.current() is None
+    assert request_record.current() is None
 
 
 def test_returned_after_the_record_was_closed(make_wrapper: MakeWrapper, in_request: None) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.reclaim import borrower
+from django_pooled_pg.pooling.process.borrowers import borrower
 from tests.support.queries import hold
 from tests.support.waiting import wait_until
 

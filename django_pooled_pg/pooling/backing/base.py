@@ -1,7 +1,7 @@
 """Owns the seams to psycopg_pool, and its usual pool; decides nothing about leases.
 
-With `claim.py` and `null_backing.py` all that relies on psycopg_pool's private names. Read against psycopg_pool 3.3.3. `tests/pooling/test_backing.py` fails when one of these seams
-moves. What each is for:
+With `claim.py` and `null.py` all that relies on psycopg_pool's private names. Read against
+psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these seams moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
@@ -29,8 +29,8 @@ from psycopg_pool import ConnectionPool
 from psycopg_pool.base import AttemptWithBackoff
 from psycopg_pool.pool import MaintenanceTask, ReturnConnection, Schedule, ShrinkPool
 
+from ..config import Connection
 from .claim import Claim, ConnectFailed
-from .config import Connection
 
 
 class ShortBackoff(AttemptWithBackoff):

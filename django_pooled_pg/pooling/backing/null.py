@@ -1,6 +1,6 @@
 """Owns the psycopg_pool that keeps nothing, for `"class": "null"`; and the choice between the two.
 
-Uses psycopg_pool's private names as `backing.py` does, and of `NullConnectionPool` also
+Uses psycopg_pool's private names as `base.py` does, and of `NullConnectionPool` also
 `_get_ready_connection`, `_connect` and `AddConnection`.
 """
 
@@ -13,8 +13,8 @@ from psycopg.errors import ConnectionTimeout
 from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout, TooManyRequests
 from psycopg_pool.pool import AddConnection
 
-from .backing import Backing, Seams
-from .config import Connection, PoolConfig
+from ..config import Connection, PoolConfig
+from .base import Backing, Seams
 
 
 class NullBacking(Seams, NullConnectionPool[Connection]):

@@ -8,7 +8,7 @@ from time import monotonic
 
 import psycopg
 
-from .config import Connection, PoolConfig
+from ..config import Connection, PoolConfig
 from .liveness import answers, exchange, is_alive
 from .session import IDLE, Session, session_of
 

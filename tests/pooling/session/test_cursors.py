@@ -9,8 +9,8 @@ from django.db import InterfaceError
 from psycopg import sql
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.session import Session, renew, session_of
-from django_pooled_pg.pooling.statements import CHANGES
+from django_pooled_pg.pooling.session.session import Session, renew, session_of
+from django_pooled_pg.pooling.session.statements import CHANGES
 
 MakeWrapper = Callable[..., DatabaseWrapper]
 

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling import liveness
 from django_pooled_pg.pooling.config import PoolConfig
-from django_pooled_pg.pooling.session import session_of
-from django_pooled_pg.pooling.vetting import Vetting
+from django_pooled_pg.pooling.session import liveness
+from django_pooled_pg.pooling.session.check import Vetting
+from django_pooled_pg.pooling.session.session import session_of
 from tests.support.queries import fetch
 from tests.support.waiting import wait_until
 

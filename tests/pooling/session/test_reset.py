@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from django_pooled_pg.pooling.cleaning import Cleaning
 from django_pooled_pg.pooling.config import PoolConfig
-from django_pooled_pg.pooling.session import session_of
+from django_pooled_pg.pooling.session.reset import Cleaning
+from django_pooled_pg.pooling.session.session import session_of
 
 
 class Cleaner:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_pooled_pg.pooling.statements import (
+from django_pooled_pg.pooling.session.statements import (
     CHANGES,
     NEW_TYPES,
     NOTHING,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling import liveness
+from django_pooled_pg.pooling.session import liveness
 from tests.support.queries import fetch
 from tests.support.waiting import wait_until
 

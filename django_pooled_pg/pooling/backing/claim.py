@@ -1,6 +1,6 @@
 """Owns a borrower's place in the queue for a connection.
 
-With `backing.py` and `null_backing.py` all that relies on psycopg_pool's private names: here on its
+With `base.py` and `null.py` all that relies on psycopg_pool's private names: here on its
 `WaitingClient`, of which `conn`, `error`, `set` and `fail` are used.
 """
 
@@ -11,7 +11,7 @@ import threading
 from psycopg_pool import PoolTimeout
 from psycopg_pool.pool import WaitingClient
 
-from .config import Connection
+from ..config import Connection
 
 
 class Claim(WaitingClient[Connection]):

@@ -19,7 +19,7 @@ UWSGI = (
 from types import ModuleType
 uwsgi = sys.modules["uwsgi"] = ModuleType("uwsgi")
 uwsgi.masterpid = os.getpid
-assert "django_pooled_pg.pooling.fork" not in sys.modules
+assert "django_pooled_pg.pooling.process.fork" not in sys.modules
 os.register_at_fork = lambda **hooks: None
 """
 )

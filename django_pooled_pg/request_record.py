@@ -17,7 +17,7 @@ from .places import place_of_caller
 from .pooling.errors import PoolExhausted
 from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
-from .pooling.statements import CHANGES
+from .pooling.session.statements import CHANGES
 
 in_use = False
 """Whether there was ever a record in this process; until then, borrowers need not look for one."""

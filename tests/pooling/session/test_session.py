@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from django_pooled_pg.pooling import session
+from django_pooled_pg.pooling.session import session
 
 
 def test_restore_leaves_a_clean_session_alone(connection: psycopg.Connection[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Fails when a private seam of psycopg_pool moves: see `backing.py`."""
+"""Fails when a private seam of psycopg_pool moves: see `backing/base.py`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from psycopg_pool import pool as module
 from psycopg_pool.base import AttemptWithBackoff
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.backing import Backing, ShortBackoff
-from django_pooled_pg.pooling.claim import Claim, ConnectFailed
-from django_pooled_pg.pooling.null_backing import NullBacking
+from django_pooled_pg.pooling.backing.base import Backing, ShortBackoff
+from django_pooled_pg.pooling.backing.claim import Claim, ConnectFailed
+from django_pooled_pg.pooling.backing.null import NullBacking
 
 
 def parameters(function: object) -> list[str]:
@@ -104,7 +104,7 @@ def test_the_backoff_stays_short() -> None:
 
 def test_version_is_one_that_was_read() -> None:
     major_minor = tuple(map(int, psycopg_pool.__version__.split(".")[:2]))
-    assert major_minor == (3, 3), "read psycopg_pool again: see backing.py"
+    assert major_minor == (3, 3), "read psycopg_pool again: see backing/base.py"
 
 
 def test_own_worker_is_recognised() -> None:

@@ -11,9 +11,9 @@ from time import monotonic
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from ..backing.null import AnyBacking
+from ..config import Connection, PoolConfig
 from . import session as sessions
-from .config import Connection, PoolConfig
-from .null_backing import AnyBacking
 from .session import Session, session_of
 
 logger = logging.getLogger(__name__)

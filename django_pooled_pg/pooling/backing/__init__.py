@@ -1,0 +1,1 @@
+"""The psycopg_pool behind a pool: all that relies on its private names."""

@@ -1,0 +1,1 @@
+"""This process: its threads and greenlets that borrow, its forks, and when gevent patched it."""
