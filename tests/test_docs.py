@@ -135,7 +135,14 @@ def raised(name: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["wrapper", "returning", "pooling/connector", "pooling/session/reset", "pooling/session/cursors"]
+    "name",
+    [
+        "wrapper",
+        "returning",
+        "pooling/connector",
+        "pooling/session/reset",
+        "pooling/session/cursors",
+    ],
 )
 def test_what_is_raised_can_be_looked_up(name: str) -> None:
     """Those of the settings and of the commands say what to do by themselves."""
