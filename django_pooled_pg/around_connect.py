@@ -3,15 +3,11 @@
 Sentry and others replace Django's `connect()` by a function that calls Django's in its midst, and
 may have done so before this package is imported. From there only Django's own function can lead to
 us, so that is what it does, once there is something around it.
-
-ddtrace has nothing around Django's `connect()` but, if it was told so, around psycopg's.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
-import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, cast
@@ -53,28 +49,3 @@ def _asking(ours: Callable[[Any], bool], djangos: Callable[[Any], None]) -> Any:
             djangos(self)
 
     return connect
-
-
-def shown_by_ddtrace(connect: Any) -> Any:
-    """Put ddtrace's span around our `connect()`, where its `psycopg.trace_connect` asks for it.
-
-    https://ddtrace.readthedocs.io/en/stable/integrations.html#psycopg
-    """
-    ddtrace: Any = sys.modules.get("ddtrace")  # it wants to be imported first
-    if ddtrace is None:
-        return connect
-
-    @functools.wraps(connect)
-    def shown(self: Any, around: bool = True) -> None:
-        settings = ddtrace.config.psycopg
-        if not around or not settings.get("trace_connect") or self.pool is None:
-            connect(self, around)
-            return
-        service = settings.get("service") or "postgres"
-        with ddtrace.trace.tracer.trace("django_pooled_pg.connect", service, None, "sql") as span:
-            span.set_tag("component", "django_pooled_pg")
-            span.set_tag("db.system", "postgresql")
-            span.set_tag("span.kind", "client")
-            connect(self)
-
-    return shown

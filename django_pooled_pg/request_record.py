@@ -17,6 +17,7 @@ from .places import place_of_caller
 from .pooling.errors import PoolExhausted
 from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
+from .pooling.process.borrowers import Borrower
 from .pooling.session.statements import CHANGES
 
 in_use = False
@@ -100,17 +101,17 @@ class _Entry:
                 error=self.error,
                 place=self.place,
             )
-        session = lease.session
+        use = lease.use
         return Borrow(
             alias=self.alias,
             began=self.began,
             waited=self.waited,
             held=now - lease.since,
-            worked=session.worked,
+            worked=use.worked,
             returned=returned,
             pinned=lease.pinned,
-            changed_by=session.reason if session.effect >= CHANGES else "",
-            cleaned=lease.pool.would_clean(lease),
+            changed_by=use.reason if use.effect >= CHANGES else "",
+            cleaned=lease.pool.would_reset(lease),
             place=self.place,
         )
 
@@ -124,12 +125,12 @@ class Record:
         self._opened_at = monotonic()
         self._entries: list[_Entry] = []
 
-    def borrow(self, pool: Pool, holder: HolderRef) -> Lease:
+    def borrow(self, pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
         """Borrow from `pool`, and note it. Raises what `Pool.borrow()` raises."""
         started = monotonic()
         error, lease = "failed", None
         try:
-            lease = pool.borrow(holder)
+            lease = pool.borrow(holder, who)
             error = ""
         except PoolExhausted:
             error = "exhausted"

@@ -6,27 +6,43 @@ as well: https://docs.djangoproject.com/en/stable/ref/signals/#request-response-
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from django.core.signals import request_finished, request_started
 
+from .pooling.process.borrowers import Borrower, borrower
 
-class _Thread(threading.local):
-    in_request = False
-
-
-this_thread = _Thread()
-"""`in_request` tells whether this thread is inside a request."""
+# Django's test client, called in the midst of a request: its requests end, and the outer one goes
+# on. By its name: a site that serves doesn't import it.
+_TEST_CLIENT = "django.test.client"
 
 
-def _begin(**kwargs: Any) -> None:
-    this_thread.in_request = True
+def _begin(sender: Any = None, **kwargs: Any) -> None:
+    who = borrower()
+    if who.in_request and _is_test_client(sender):
+        who.inner_requests += 1
+    else:
+        who.in_request, who.inner_requests = True, 0
 
 
-def _end(**kwargs: Any) -> None:
-    this_thread.in_request = False
+def _end(sender: Any = None, **kwargs: Any) -> None:
+    who = borrower()
+    if who.inner_requests and _is_test_client(sender):
+        who.inner_requests -= 1
+    else:
+        leave(who)
 
 
-request_started.connect(_begin, weak=False, dispatch_uid="django_pooled_pg.request_scope")
-request_finished.connect(_end, weak=False, dispatch_uid="django_pooled_pg.request_scope")
+def leave(who: Borrower) -> None:
+    """Note that `who` works on no request any more."""
+    who.in_request, who.inner_requests = False, 0
+
+
+def _is_test_client(sender: Any) -> bool:
+    return getattr(sender, "__module__", None) == _TEST_CLIENT
+
+
+def listen() -> None:
+    """Note requests from now on."""
+    request_started.connect(_begin, weak=False, dispatch_uid="django_pooled_pg.request_scope")
+    request_finished.connect(_end, weak=False, dispatch_uid="django_pooled_pg.request_scope")

@@ -1,4 +1,4 @@
-"""Owns the meeting of Django's DatabaseWrapper and the pool: connect borrows, close returns.
+"""Owns the meeting of Django's DatabaseWrapper and the pool: connect borrows, close gives back.
 
 With `opening.py` and `around_connect.py` the only module that relies on names of Django's that
 aren't documented; `tests/test_django_contract.py` fails when one of them moves.
@@ -6,7 +6,6 @@ aren't documented; `tests/test_django_contract.py` fails when one of them moves.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import threading
 import time
@@ -20,8 +19,9 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
-from . import request_record
-from .around_connect import djangos_connect, is_djangos, lead_to, shown_by_ddtrace
+from . import request_record, request_scope
+from .announcing import announce, connection_borrowed
+from .around_connect import djangos_connect, is_djangos, lead_to
 from .client import PooledDatabaseClient
 from .cursor_wrapper import CursorWrapper
 from .monitoring import endpoint
@@ -32,9 +32,7 @@ from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
 from .pooling.pool import Pool
 from .pooling.process import borrowers
-from .pooling.session.cursors import adopt
-from .pooling.session.session import Session, renew
-from .request_scope import this_thread
+from .pooling.session.cursors import NotingServerCursor
 from .validation import PoolValidation
 
 if TYPE_CHECKING:
@@ -42,10 +40,11 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+request_scope.listen()
 registry.on_open(endpoint.ensure_running)
 
-# Without async_unsafe().
-_create_cursor = inspect.unwrap(DatabaseWrapper.create_cursor)
+# Guards taking the connection of another thread's wrapper; see give_back_unused().
+_taking = threading.Lock()
 
 
 class PooledDatabaseMixin(_Base):
@@ -57,16 +56,11 @@ class PooledDatabaseMixin(_Base):
     validation_class = PoolValidation
     client_class = PooledDatabaseClient
 
-    # Whether no other mixin has a say in it.
-    _engine_creates_cursors: bool
     # Whether an engine has something to forget when a connection is closed.
     _engine_closes: bool
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        after = cls.__mro__[cls.__mro__.index(PooledDatabaseMixin) + 1 :]
-        first = next((each for each in after if "create_cursor" in vars(each)), None)
-        cls._engine_creates_cursors = first is DatabaseWrapper
         closing = {each for each in cls.__mro__ if "close" in vars(each)}
         cls._engine_closes = closing > {PooledDatabaseMixin, BaseDatabaseWrapper}
 
@@ -74,19 +68,21 @@ class PooledDatabaseMixin(_Base):
         super().__init__(*args, **kwargs)
         self._pool: Pool | None = None
         # What _pool was looked up for; None: not looked up yet.
-        self._pool_settings: registry.Settings | None = None
+        self._pool_settings: Any = None
         self._lease: Lease | None = None
         self._announced_to: list[Any] | None = None
         self._forked_in_atomic = False
         # How deep this thread is in code that uses self.connection without a cursor or a
-        # transaction: it mustn't go back there, be it because a forgotten cursor is collected.
+        # transaction: it mustn't go back there, even if a forgotten cursor is collected.
         self._using = 0
+        # Whether another thread looks whether it may take the connection.
+        self._being_taken = False
         # Whether this thread is in ensure_connection(), outside of such code.
         self._ensuring = False
         # Whether somebody may use self.connection directly, so that it has to stay.
         self._asked_for = False
         self.owner = borrowers.borrower()
-        self._self_ref = ref(self, borrowers.gone)
+        self._self_ref: Any = None
 
     # Pool
 
@@ -96,7 +92,8 @@ class PooledDatabaseMixin(_Base):
 
         Raises `ImproperlyConfigured` for bad settings.
         """
-        if self._pool_settings != self.settings_dict:
+        # Settings change in place: between tests, and where a site has many databases.
+        if self._pool_settings != registry.settings_of_session(self.settings_dict):
             if self._pool_settings is None:
                 # Once for each wrapper, whether the pool is there already or not.
                 PoolConfig.from_settings(self.alias, self.settings_dict)
@@ -105,7 +102,7 @@ class PooledDatabaseMixin(_Base):
             else:
                 make = partial(session_maker, type(self), self.alias)
                 self._pool = registry.pool_for(self.alias, self.settings_dict, make)
-            self._pool_settings = registry.snapshot(self.settings_dict)
+            self._pool_settings = registry.snapshot_of_session(self.settings_dict)
         return self._pool
 
     def close_pool(self) -> None:
@@ -129,26 +126,28 @@ class PooledDatabaseMixin(_Base):
                 "transaction belongs to the parent process; leave the block before you use the "
                 "database here, or fork outside of it."
             )
-        if not (
-            self._ensuring or (self._using and is_djangos(BaseDatabaseWrapper.ensure_connection))
-        ):
-            # What somebody has put in the place of Django's may call this method in turn.
-            self._ensuring = True
-            try:
-                super().ensure_connection()
-            finally:
-                self._ensuring = False
-        elif self.connection is None:
-            # As Django's, with a few calls less.
-            if self.in_atomic_block and self.closed_in_transaction:
-                super().ensure_connection()  # which knows what to say
-            try:
-                self.connect()
-            except psycopg.Error:
-                with self.wrap_database_errors:
-                    raise
-        if not self._using:
-            self._asked_for = True
+        self._enter()
+        try:
+            if not (self._ensuring or is_djangos(BaseDatabaseWrapper.ensure_connection)):
+                # What somebody has put in the place of Django's may call this method in turn.
+                self._ensuring = True
+                try:
+                    super().ensure_connection()
+                finally:
+                    self._ensuring = False
+            elif self.connection is None:
+                # As Django's, with a few calls less.
+                if self.in_atomic_block and self.closed_in_transaction:
+                    super().ensure_connection()  # which knows what to say
+                try:
+                    self.connect()
+                except psycopg.Error:
+                    with self.wrap_database_errors:
+                        raise
+            if self._using == 1:
+                self._asked_for = True
+        finally:
+            self._using -= 1
 
     def prepare_database(self) -> None:
         self.ensure_connection()  # as in schema_editor(), and `migrate` begins here
@@ -160,79 +159,91 @@ class PooledDatabaseMixin(_Base):
         self.ensure_connection()
         return super().schema_editor(*args, **kwargs)
 
-    @shown_by_ddtrace
-    def connect(self, around: bool = True) -> None:
+    def connect(self) -> None:
         """Borrow a connection. In place of Django's, which prepares one for each request.
 
-        Inside of what others put around Django's, as Sentry does; unless not `around`.
+        Inside of what others put around Django's, as Sentry does.
         """
-        inside_request = this_thread.in_request
-        # Settings change in place between tests, not within requests.
-        pool = self._pool if inside_request and self._pool is not None else self.pool
+        pool = self.pool
         if pool is None:
             super().connect()
-            return
-        if DatabaseWrapper.connect is not djangos_connect and around and lead_to(_borrows):
+        elif DatabaseWrapper.connect is not djangos_connect and lead_to(_borrow):
             DatabaseWrapper.connect(self)
-            return
-        self._asked_for = not self._using
-        # As Django's own: the previous connection may have been closed in an atomic block.
-        self.in_atomic_block = False
-        self.savepoint_ids = []
-        self.atomic_blocks = []
-        self.needs_rollback = False
-        self.health_check_enabled = self.settings_dict["CONN_HEALTH_CHECKS"]
-        self.health_check_done = True
-        # 0 unless it was changed after the start, as some tests do: return it with the request.
-        max_age = self.settings_dict["CONN_MAX_AGE"]
-        self.close_at = time.monotonic() + max_age if max_age else max_age
-        self.closed_in_transaction = False
-        self.errors_occurred = False
-        self._forked_in_atomic = False
+        else:
+            self._borrow(pool)
 
+    def _borrow(self, pool: Pool) -> None:
         if self._engine_closes:
-            # What an engine remembers of the session it had (a search_path, for example), be it
-            # that it went back early, isn't so in the one it gets.
+            # What an engine remembers of the session it had (a search_path, for example) isn't so
+            # in the one it gets.
             self.close()
         elif self._lease is not None:
             self._close()  # as in close(): forgotten at the end of an atomic block
+        self._start_anew()
+        who = self.owner if self._thread_ident == threading.get_ident() else borrowers.borrower()
+        if self._self_ref is None:
+            self._self_ref = ref(self, borrowers.gone)
         if request_record.in_use and (record := request_record.current()) is not None:
-            self._lease = lease = record.borrow(pool, self._self_ref)
+            self._lease = lease = record.borrow(pool, self._self_ref, who)
         else:
-            self._lease = lease = pool.borrow(self._self_ref)
-        self.connection = lease.connection
-        session = lease.session
+            self._lease = lease = pool.borrow(self._self_ref, who)
+        use, session = lease.use, lease.session
+        self.connection = use.raw
         self._using += 1
         try:
-            self.isolation_level = session.isolation_level or IsolationLevel.READ_COMMITTED
+            self.isolation_level = use.quick.isolation_level or IsolationLevel.READ_COMMITTED
             self.autocommit = True
             if not self.settings_dict["AUTOCOMMIT"]:
                 self.set_autocommit(False)
             # For a session that is new, since receivers configure sessions; for a wrapper that is
             # new, since receivers also install execute wrappers on it; and for a new receiver.
             if not session.announced_to == self._announced_to == connection_created.receivers:
-                self._announce(session)
+                self._announced_to = announce(self, use, session)
+            if connection_borrowed.receivers:
+                connection_borrowed.send(sender=self.__class__, connection=self)
         except BaseException:
             self.close()
             raise
         finally:
             self._using -= 1
+        if self.connection is None:
+            self._borrow(pool)  # a receiver has closed it; this time it isn't told again
+            return
         self.run_on_commit = []
-        if max_age == 0 and (not inside_request or pool.config.return_at == "transaction"):
-            session.watcher = self._self_ref
+        if self.close_at == 0 and (not who.in_request or pool.returns_early):
+            use.watcher = self._self_ref
+
+    def _start_anew(self) -> None:
+        """Set what Django's `connect()` sets."""
+        # The previous connection may have been closed in an atomic block.
+        self.in_atomic_block = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.needs_rollback = False
+        settings = self.settings_dict
+        self.health_check_enabled = settings["CONN_HEALTH_CHECKS"]
+        self.health_check_done = True
+        # 0 unless it was changed after the start, as some tests do: return it with the request.
+        max_age = settings["CONN_MAX_AGE"]
+        self.close_at = time.monotonic() + max_age if max_age else max_age
+        self.closed_in_transaction = False
+        self.errors_occurred = False
+        self._forked_in_atomic = False
+        self._asked_for = not self._using
 
     def get_connection_params(self) -> dict[str, Any]:
         return without_pool(super().get_connection_params())
 
-    def _announce(self, session: Session) -> None:
-        connection_created.send(sender=self.__class__, connection=self)
-        session.announced_to = self._announced_to = connection_created.receivers.copy()
-        # What receivers set, they set on each session: it isn't to be reset.
-        renew(self.connection)
+    def _enter(self) -> None:
+        # Said first, looked second; who takes does it the other way round. See give_back_unused().
+        self._using += 1
+        if self._being_taken:
+            with _taking:
+                pass
 
     def _cursor(self, name: str | None = None) -> Any:
         # Django's, without what costs each query something and isn't needed again here.
-        self._using += 1
+        self._enter()
         try:
             if self.health_check_enabled:
                 self.close_if_health_check_failed()
@@ -250,12 +261,9 @@ class PooledDatabaseMixin(_Base):
             self._using -= 1
 
     def create_cursor(self, name: str | None = None) -> Any:
-        if name is None and self._using and self._engine_creates_cursors:
-            # cursor() has looked already whether this is an async context.
-            return _create_cursor(self)
         cursor = super().create_cursor(name)
         if name is not None and self._lease is not None:
-            adopt(cursor)  # Django makes it itself
+            NotingServerCursor.adopt(cursor, self._lease.use)  # Django makes it itself
         return cursor
 
     def make_cursor(self, cursor: Any) -> CursorWrapper:
@@ -283,6 +291,7 @@ class PooledDatabaseMixin(_Base):
                 self._close()
 
     def _close(self) -> None:
+        # Forgotten first: whatever comes in between, nobody has it twice.
         lease, self._lease = self._lease, None
         if lease is not None:
             self.connection = None
@@ -303,29 +312,41 @@ class PooledDatabaseMixin(_Base):
                 self.close()
             self.health_check_done = True
 
-    # Return early: at the end of the transaction, or after the last cursor
+    # Give back early: at the end of the transaction, or after the last cursor
 
     def unused(self) -> None:
-        """Return the connection, unless something needs it to be the same one later."""
-        lease = self._lease
-        if (
-            lease is None
-            or self._using
-            or not self.autocommit  # in a transaction
-            # A cursor may be closed, or collected, in any thread.
-            or self._thread_ident != threading.get_ident()
-        ):
+        """Give the connection back, unless something needs it to be the same one later."""
+        # A cursor may be closed, or collected, in any thread: then it is done by housekeeping.
+        if self._lease is not None and self._thread_ident == threading.get_ident():
+            self._give_back_early(self._lease)
+
+    def _give_back_early(self, lease: Lease) -> None:
+        if self._using or not self.autocommit:  # the latter is so in a transaction
             return
-        session = lease.session
-        lease.pool.note_new_types(session)
+        use, pool = lease.use, lease.pool
+        pool.note_new_types(use)
         if (
-            session.watcher is not None
+            use.watcher is not None
             and not self._asked_for
             and not self._thread_sharing_count
-            and not session.open_cursors
-            and lease.pool.give_back_early(lease)
+            and not use.open_cursors
+            and pool.is_given_back_early(lease)
         ):
+            # Forgotten first: whatever comes in between, nobody has it twice.
             self._lease = self.connection = None
+            pool.give_back(lease)
+
+    def give_back_unused(self, lease: Lease) -> None:
+        """Give that lease back if nothing needs it; called in another thread than the owner's."""
+        # The owner says that it begins to use the connection, and then looks for this flag; this
+        # sets the flag, and then looks whether the owner uses it. One of the two sees the other.
+        with _taking:
+            self._being_taken = True
+            try:
+                if self._lease is lease:
+                    self._give_back_early(lease)
+            finally:
+                self._being_taken = False
 
     def get_autocommit(self) -> bool:
         if (
@@ -335,14 +356,14 @@ class PooledDatabaseMixin(_Base):
             and self.pool is not None
         ):
             return True  # as it would be after connecting
-        self._using += 1
+        self._enter()
         try:
             return super().get_autocommit()
         finally:
             self._using -= 1
 
     def set_autocommit(self, *args: Any, **kwargs: Any) -> None:
-        self._using += 1
+        self._enter()
         try:
             super().set_autocommit(*args, **kwargs)
         finally:
@@ -372,9 +393,9 @@ class PooledDatabaseMixin(_Base):
             self._forked_in_atomic = True
 
 
-def _borrows(wrapper: BaseDatabaseWrapper) -> bool:
+def _borrow(wrapper: BaseDatabaseWrapper) -> bool:
     """Connect a wrapper that has a pool, and tell whether it has."""
-    if not isinstance(wrapper, PooledDatabaseMixin) or wrapper.pool is None:
+    if not isinstance(wrapper, PooledDatabaseMixin) or (pool := wrapper.pool) is None:
         return False
-    PooledDatabaseMixin.connect(wrapper, around=False)
+    wrapper._borrow(pool)
     return True

@@ -12,7 +12,8 @@ from django.db import connection
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
-from django_pooled_pg.request_scope import this_thread
+from django_pooled_pg.pooling.process.borrowers import borrower
+from django_pooled_pg.request_scope import leave
 from tests.support.waiting import wait_until
 
 # Shells start what runs in the background with SIGINT ignored, and the programs that tests start
@@ -55,7 +56,7 @@ def nothing_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None
 @pytest.fixture(autouse=True)
 def outside_of_requests() -> None:
     """Each test begins there. Django's test client ends no request that it raises an error of."""
-    this_thread.in_request = False
+    leave(borrower())
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def raised(name: str) -> Iterator[str]:
         "returning",
         "pooling/connector",
         "pooling/session/reset",
-        "pooling/session/cursors",
+        "pooling/session/use",
     ],
 )
 def test_what_is_raised_can_be_looked_up(name: str) -> None:

@@ -46,5 +46,5 @@ def test_else_the_library(make_wrapper: MakeWrapper) -> None:
 def test_else_the_orms_method(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper()
     wrapper.inc_thread_sharing()
-    found = place(in_a_thread(wrapper.ensure_connection))
+    found = place(in_a_thread(wrapper.temporary_connection().__enter__))
     assert "django/db/backends/base/base.py:" in found

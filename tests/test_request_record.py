@@ -213,7 +213,7 @@ def test_a_return_while_somebody_looks(
         wrapper.close()
         return False
 
-    monkeypatch.setattr(Pool, "would_clean", return_meanwhile)
+    monkeypatch.setattr(Pool, "would_reset", return_meanwhile)
     assert record.borrows()[0].returned
 
 

@@ -495,7 +495,7 @@ def test_a_connection_that_django_forgot_goes_back(make_wrapper: MakeWrapper) ->
     hold(wrapper)
     assert wrapper.pool is not None
     wrapper.connection = None
-    assert wrapper.pool.strays.find()
+    wait_until(wrapper.pool.strays.find)
     assert fetch(wrapper, "SELECT 1") == 1
     wrapper.close()
     assert wrapper.pool.statistics().in_use == 0

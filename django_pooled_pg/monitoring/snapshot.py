@@ -58,7 +58,7 @@ def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
         "thread": lease.borrower.name,
         "thread_id": lease.borrower.thread_id,
         "held": time.monotonic() - lease.since,
-        "pinned": (lease.session.reason or "?") if lease.pinned else None,
+        "pinned": (lease.use.reason or "?") if lease.pinned else None,
         "place": place_of(lease),
     }
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from weakref import WeakSet
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -18,9 +17,11 @@ from psycopg.pq import TransactionStatus
 
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
-from .session import session
 from .session.cursors import note_statements
+from .session.handles import with_handle
 from .session.liveness import seems_connected
+from .session.session import remember
+from .session.use import use_of
 from .statistics import Durations
 
 
@@ -53,8 +54,11 @@ class Connector:
         self._on_failure = on_failure
         # Guards what follows.
         self._lock = threading.RLock()
-        # Every connection that is alive, wherever it is: a fork must find them all.
-        self._alive: WeakSet[Connection] = WeakSet()
+        # Every connection that is alive, wherever it is: a fork must find them all, and so must
+        # whoever looks for lost ones. Strong, or a lost one would be gone, and counted for ever.
+        self._alive: set[Connection] = set()
+        # Attempts that go on now.
+        self.making = 0
         self.attempts = 0
         self.failures = 0
         self.durations = Durations()
@@ -65,13 +69,13 @@ class Connector:
         started = monotonic()
         with self._lock:
             self.attempts += 1
+            self.making += 1
         try:
             connection = self._make.open(kwargs)
             try:
-                session.remember(connection)
                 note_statements(connection)
                 self._call_configure(connection)
-                session.renew(connection)
+                remember(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -85,6 +89,9 @@ class Connector:
             error.__cause__ = ex
             self._failed(error)
             raise error from ex
+        finally:
+            with self._lock:
+                self.making -= 1
         with self._lock:
             self._alive.add(connection)
             self.durations.add(monotonic() - started)
@@ -101,7 +108,7 @@ class Connector:
         # `configure` fails, and its borrowers would wait for their timeout.
         if self._user_configure is None:
             return
-        self._user_configure(connection)
+        with_handle(connection, self._user_configure)
         status = TransactionStatus(connection.pgconn.transaction_status)
         if status != TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
@@ -122,7 +129,8 @@ class Connector:
     def alive(self) -> set[Connection]:
         """Return every connection that isn't closed, wherever it is."""
         with self._lock:
-            return {connection for connection in self._alive if not connection.closed}
+            self._alive = {connection for connection in self._alive if not connection.closed}
+            return self._alive.copy()
 
     def detach_all(self) -> None:
         """In a forked child: let go of every connection the parent had made."""
@@ -131,4 +139,4 @@ class Connector:
         for connection in list(self._alive):
             detach_from_server(connection)
             # Cursors that are collected here later must not try to close themselves.
-            session.end_cursors(session.session_of(connection))
+            use_of(connection).end_server_cursors()

@@ -1,4 +1,4 @@
-"""Owns what is done for a pool from time to time: reclaim, leak reports, lost connections.
+"""Owns what is done for a pool's leases from time to time: reclaim, leak reports, forgotten ones.
 
 Runs in the thread of `process/borrowers.py`; lends nothing.
 """
@@ -6,26 +6,37 @@ Runs in the thread of `process/borrowers.py`; lends nothing.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
-from .lease import place_of
-
-if TYPE_CHECKING:
-    from .pool import Pool
+from .config import PoolConfig
+from .lease import Lease, place_of
+from .ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
+# Seconds between two looks, at the most.
+LOOK_EVERY = 1.0
+
 
 class Housekeeping:
-    """The housekeeping of one pool."""
+    """The housekeeping of one pool; `give_back` is the pool's."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(
+        self,
+        pool_name: str,
+        config: PoolConfig,
+        ledger: Ledger,
+        give_back: Callable[..., None],
+    ) -> None:
+        self._pool_name = pool_name
+        self._leak_threshold = config.leak_threshold
+        self._ledger = ledger
+        self._give_back = give_back
 
     def reclaim(self, who: object) -> None:
         """Take back what was lent to a thread that has ended or a holder that was collected."""
-        for lease in self._pool.leases():
+        for lease in self._ledger.open_leases():
             holder = lease.living_holder()
             # Not the thread that had it connect, but the one it belongs to, which may go on with it.
             owner = lease.borrower if holder is None else holder.owner
@@ -38,35 +49,42 @@ class Housekeeping:
             logger.warning(
                 "Pool %r: took back a connection that %s (%s) held for %.1f s and never returned. "
                 "Call django.db.connection.close() before such a thread ends.",
-                self._pool.name,
+                self._pool_name,
                 lease.borrower.name,
                 lease.borrower.thread_id,
                 monotonic() - lease.since,
             )
-            self._pool.give_back(lease, reclaimed=True)
+            self._give_back(lease, reclaimed=True)
 
-    def look_after(self) -> float | None:
-        """Do what is due; return in how many seconds to come again, `None` for never."""
-        delays = [self._report_leaks(), self._pool.strays.look()]
-        return min((delay for delay in delays if delay is not None), default=None)
+    def look_after(self) -> float:
+        """Do what is due; return in how many seconds to come again."""
+        for lease in self._ledger.open_leases():
+            self._report_leak(lease)
+            self._end_if_forgotten(lease)
+        return min((self._leak_threshold or LOOK_EVERY) / 4, LOOK_EVERY)
 
-    def _report_leaks(self) -> float | None:
-        threshold = self._pool.config.leak_threshold
-        if threshold is None:
-            return None
-        now = monotonic()
-        for lease in self._pool.leases():
-            held = now - lease.since
-            if held >= threshold and not lease.reported:
-                lease.reported = True
-                logger.warning(
-                    "Pool %r: %s (%s) has held a connection for %.1f s (leak_threshold is %g s); "
-                    "it is now %s.",
-                    self._pool.name,
-                    lease.borrower.name,
-                    lease.borrower.thread_id,
-                    held,
-                    threshold,
-                    place_of(lease),
-                )
-        return min(threshold / 4, 1.0)
+    def _end_if_forgotten(self, lease: Lease) -> None:
+        # Its last cursor was closed or collected in another thread, and its own, which is idle,
+        # doesn't learn of it.
+        use = lease.use
+        if use.watcher is None or use.open_cursors or monotonic() - lease.since < LOOK_EVERY:
+            return
+        holder = lease.living_holder()
+        if holder is not None:
+            holder.give_back_unused(lease)
+
+    def _report_leak(self, lease: Lease) -> None:
+        threshold, held = self._leak_threshold, monotonic() - lease.since
+        if threshold is None or held < threshold or lease.reported:
+            return
+        lease.reported = True
+        logger.warning(
+            "Pool %r: %s (%s) has held a connection for %.1f s (leak_threshold is %g s); "
+            "it is now %s.",
+            self._pool_name,
+            lease.borrower.name,
+            lease.borrower.thread_id,
+            held,
+            threshold,
+            place_of(lease),
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .process.borrowers import Borrower
     from .session.session import Session
+    from .session.use import Use
 
 
 class Holder(Protocol):
@@ -33,6 +33,9 @@ class Holder(Protocol):
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether it has that lease."""
+
+    def give_back_unused(self, lease: Lease) -> None:
+        """Give that lease back if nothing needs it; called in another thread than the owner's."""
 
     def lease_lost(self) -> None:
         """Forget the lease: the connection is somebody else's from now on."""
@@ -49,27 +52,57 @@ LIBRARIES = (
 HolderRef = Callable[[], Holder | None]
 
 
-@dataclass(slots=True, eq=False)
 class Lease:
     """The record of one borrow. `since` is a `time.monotonic()` reading."""
 
-    pool: Pool
-    connection: psycopg.Connection[Any]
-    session: Session
-    # The psycopg_pool it came from: after a close_pool() the pool has another one.
-    backing: AnyBacking
-    # Weak: a lease must not keep the wrapper of a dead thread alive.
-    holder: HolderRef | None
-    borrower: Borrower
-    since: float
-    # Whether its session's state keeps it from going back early.
-    pinned: bool = False
-    # Whether it was logged for being held too long.
-    reported: bool = False
-    # Called once, with `time.monotonic()`, when it goes back, in whatever thread that happens:
-    # with the pool's lock held, while the session is still the lease's. Must be quick, and not
-    # raise.
-    on_return: Callable[[float], None] | None = None
+    # A plain class: each borrow makes one, and a dataclass' costs more.
+    __slots__ = (
+        "backing",
+        "borrower",
+        "connection",
+        "holder",
+        "on_return",
+        "pinned",
+        "pool",
+        "reported",
+        "returned",
+        "session",
+        "since",
+        "use",
+    )
+
+    def __init__(
+        self,
+        pool: Pool,
+        connection: psycopg.Connection[Any],
+        session: Session,
+        use: Use,
+        backing: AnyBacking,
+        holder: HolderRef | None,
+        borrower: Borrower,
+        since: float,
+    ) -> None:
+        self.pool = pool
+        # The pool's: its borrower has `use.raw`.
+        self.connection = connection
+        self.session = session
+        self.use = use
+        # The psycopg_pool it came from: after a close_pool() the pool has another one.
+        self.backing = backing
+        # Weak: a lease must not keep the wrapper of a dead thread alive.
+        self.holder = holder
+        self.borrower = borrower
+        self.since = since
+        # Whether it was given back.
+        self.returned = False
+        # Whether its session's state keeps it from going back early.
+        self.pinned = False
+        # Whether it was logged for being held too long.
+        self.reported = False
+        # Called once, with `time.monotonic()`, when it goes back, in whatever thread that happens:
+        # with the pool's lock held, before anybody else gets the session. Must be quick, and not
+        # raise.
+        self.on_return: Callable[[float], None] | None = None
 
     def is_held(self) -> bool:
         """Tell whether the holder knows of it; one without a holder is held until returned."""

@@ -23,6 +23,8 @@ class Ledger:
     # `None` while the pool is closed.
     backing: AnyBacking | None = None
     leases: set[Lease] = field(default_factory=set)
+    # Given back, but not yet where they belong.
+    leaving: set[Lease] = field(default_factory=set)
     counters: Counters = field(default_factory=Counters)
 
     def open_leases(self) -> list[Lease]:

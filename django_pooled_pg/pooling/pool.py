@@ -1,4 +1,4 @@
-"""Owns the pool of one alias in one process: borrow, return, close, statistics.
+"""Owns the pool of one alias in one process: lends connections, and gets them back.
 
 Knows nothing of Django's requests, and uses psycopg_pool through `backing` alone.
 """
@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from time import monotonic
 
-import psycopg
-from django.core.exceptions import ImproperlyConfigured
-from django.db import Error
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from .backing.claim import ConnectFailed
 from .backing.null import AnyBacking
-from .config import Connection
+from .config import Connection, PoolConfig
+from .connector import Connector, SessionMaker
 from .errors import PoolExhausted
 from .exhaustion import Paused, explain
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
-from .process import borrowers
+from .ledger import Ledger
 from .process.borrowers import Borrower, borrower
-from .session.check import Vetting
-from .session.reset import Cleaning
-from .session.session import Session, end_cursors, is_clean, session_of
-from .session.statements import CHANGES, NEW_TYPES, NOTHING
+from .session.check import Check
+from .session.handles import handle_classes
+from .session.reset import Reset, is_clean
+from .session.session import session_of
+from .session.statements import CHANGES, NEW_TYPES
+from .session.use import Use
 from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
@@ -34,19 +35,48 @@ from .supply import Supply
 logger = logging.getLogger(__name__)
 
 
-class Pool(Supply):
+class Pool:
     """The connections of one alias in one process, and who has them.
 
-    Any method may be called from any thread at any time. A closed pool isn't dead: the next
-    borrow opens it again.
+    `make` makes server sessions, in worker threads. `on_open` is called, without any lock held,
+    each time the pool starts to work. Any method may be called from any thread at any time. A
+    closed pool isn't dead: the next borrow opens it again.
     """
 
-    def _start_empty(self) -> None:
-        super()._start_empty()
-        self._vetting = Vetting(self.config)
-        self._cleaning = Cleaning(self.name, self.config, self._connector.configure_again)
+    def __init__(
+        self,
+        alias: str,
+        config: PoolConfig,
+        make: SessionMaker,
+        on_open: Callable[[], None],
+    ) -> None:
+        self.alias = alias
+        self.name = config.name or alias
+        # Whether a connection goes back before its request ends.
+        self.returns_early = config.return_at == "transaction"
+        self._make = make
+        self._on_open = on_open
+        self._start_empty(config)
+
+    def _start_empty(self, config: PoolConfig) -> None:
+        self._ledger = Ledger()
+        self._connector = Connector(self.name, self._make, config.configure, self._fail_waiting)
+        self.supply = supply = Supply(
+            self.alias, self.name, config, self._ledger, self._connector, self._on_open
+        )
+        # What steers the supply is the pool's, too.
+        self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
+        self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
+        self._check = Check(config)
+        self._reset = Reset(self.name, config, self._connector.configure_again)
+        self._handle_classes = handle_classes(config.connection_class)
         self.strays = Strays(self.name, self._ledger, self._connector)
-        self.housekeeping = Housekeeping(self)
+        self.housekeeping = Housekeeping(self.name, config, self._ledger, self.give_back)
+
+    @property
+    def config(self) -> PoolConfig:
+        """The settings in force."""
+        return self.supply.config
 
     def __repr__(self) -> str:
         s = self.statistics()
@@ -55,39 +85,34 @@ class Pool(Supply):
             f"in_use={s.in_use} idle={s.idle} waiting={s.waiting}>"
         )
 
-    # Borrow and return
+    # Borrow and give back
 
-    def borrow(self, holder: HolderRef | None = None) -> Lease:
+    def borrow(self, holder: HolderRef | None = None, who: Borrower | None = None) -> Lease:
         """Lend a connection that is alive, waiting up to `config.timeout` seconds.
 
-        Raises `PoolExhausted` when none is free in time, and the server's own error
-        (`psycopg.OperationalError`) at once when the pool can't connect and has no other
-        connection to wait for.
+        `who` stands for this thread. Raises `PoolExhausted` when none is free in time, and the
+        server's own error (`psycopg.OperationalError`) at once when the pool can't connect and
+        has no other connection to wait for.
         """
         started = now = monotonic()
-        who = borrower()
+        who = who or borrower()
         ledger = self._ledger
-        try:
-            while True:
-                connection = None
-                # The same steps as in _lend_awaited(): a call less for each request.
-                with ledger.lock:
-                    backing = ledger.backing
-                    if backing is not None and (connection := backing.take_idle()) is not None:
-                        session = session_of(connection)
-                        lease = Lease(self, connection, session, backing, holder, who, now)
-                        ledger.leases.add(lease)
-                if connection is None:
-                    lease = self._lend_awaited(started, holder, who)
-                    connection, session, now = lease.connection, lease.session, lease.since
-                if self._vetting.is_fit(connection, session, now):
-                    return lease
-                self._drop_dead(lease)
-        except (Error, psycopg.Error, ImproperlyConfigured):
-            raise
-        except BaseException:
-            self._look_for_lost()
-            raise
+        while True:
+            connection = None
+            # The same steps as in _lend_awaited(): a call less for each request.
+            with ledger.lock:
+                backing = ledger.backing
+                if backing is not None and (connection := backing.take_idle()) is not None:
+                    session = session_of(connection)
+                    use = Use(connection, self._handle_classes)
+                    lease = Lease(self, connection, session, use, backing, holder, who, now)
+                    ledger.leases.add(lease)
+            if connection is None:
+                lease = self._lend_awaited(started, holder, who)
+                connection, session, now = lease.connection, lease.session, lease.since
+            if self._check.is_fit(connection, session, now) and not session.given_up:
+                return lease
+            self.supply.drop_dead(lease, self._check.is_unwanted)
 
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
         ledger = self._ledger
@@ -95,7 +120,8 @@ class Pool(Supply):
             backing, connection = self._wait_for_connection(started)
             now = monotonic()
             session = session_of(connection)
-            lease = Lease(self, connection, session, backing, holder, who, now)
+            use = Use(connection, self._handle_classes)
+            lease = Lease(self, connection, session, use, backing, holder, who, now)
             with ledger.lock:
                 # It is when this borrower was taken for gone.
                 if not session.given_up:
@@ -104,11 +130,12 @@ class Pool(Supply):
                     return lease
 
     def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
-        deadline, max_waiting = started + self.config.timeout, self.config.max_waiting
+        config = self.config
+        deadline, max_waiting = started + config.timeout, config.max_waiting
         while True:
             self._pass_gate(deadline, max_waiting)
             try:
-                backing = self._opened()
+                backing = self.supply.opened()
                 return backing, backing.borrow(deadline - monotonic())
             except PoolClosed:
                 # Somebody called close_pool() or pause() meanwhile: go on with the pool that opens
@@ -121,54 +148,62 @@ class Pool(Supply):
                 raise self._exhausted(ex, waiting=backing.waiting) from ex
 
     def _pass_gate(self, deadline: float, max_waiting: int) -> None:
-        gate = self._gate
+        gate = self.supply.gate
         # Here, too: else those who are too many would be turned away all at once by resume().
         if not gate.is_open() and 0 < max_waiting <= gate.waiting:
             raise self._exhausted(Paused(full=True), waiting=gate.waiting)
         if not gate.pass_through(deadline - monotonic()):
             raise self._exhausted(Paused(), waiting=gate.waiting)
 
-    def _drop_dead(self, lease: Lease) -> None:
-        # Whatever ended this session probably ended others: look at all idle ones now, rather
-        # than let one borrower after the other find them.
-        ledger, backing = self._ledger, lease.backing
-        with ledger.lock:
-            ledger.leases.discard(lease)
-            # Lent and taken back at once: a count of borrows must not go backwards.
-            ledger.counters.returns += 1
-        backing.drop(lease.connection)
-        dead = backing.remove_idle(unwanted=self._vetting.is_unwanted)
-        for other in dead:
-            other.close()
-        backing.fill()
-        with ledger.lock:
-            ledger.counters.dead += 1 + len(dead)
-        logger.info("Pool %r: dropped %d dead connections", self.name, 1 + len(dead))
-
     def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
-        """Take a lent connection back. Does nothing when it came back already.
+        """Get a lent connection back. Does nothing when it came back already.
 
-        What the borrower left behind is cleaned up in the background. A connection that can't
-        be cleaned is closed and replaced.
+        Its borrower must have forgotten it: whatever is kept is of no use from now on. What was
+        left behind is undone in the background. A connection that can't be reset is closed and
+        replaced.
         """
-        session = lease.session
+        if lease.returned:
+            return
+        ledger, use, connection, session = self._ledger, lease.use, lease.connection, lease.session
+        # First of all: who is in the midst of something now, and only they, holds the connection's
+        # lock, which is looked at next.
+        use.end()
+        if use.handled or not connection._autocommit:
+            self._reset.put_attributes_back(connection, session)
         clean = not (
-            session.open_cursors
-            or session.refused_to_write
-            or self._cleaning.is_needed(lease.connection, session)
+            use.open_cursors
+            or use.refused_to_write
+            or self._reset.is_needed(connection, session, use)
         )
-        self._take_back(lease, clean, reclaimed)
+        now = monotonic()
+        with ledger.lock:
+            if lease not in ledger.leases:
+                return  # and `clean` may be about somebody else's work by now
+            lease.returned = True
+            if lease.on_return is not None:
+                lease.on_return(now)
+            counters = ledger.counters
+            counters.returns += 1
+            counters.held.add(now - lease.since)
+            counters.worked_total += use.worked
+            counters.reclaimed += reclaimed
+            session.idle_since = now
+            # Out of the book last: whatever an interrupt leaves half done must be found there.
+            if clean and lease.backing.put_clean(connection, now):
+                ledger.leases.discard(lease)
+                return
+            ledger.leaving.add(lease)
+            ledger.leases.discard(lease)
+        self._put_used(lease)
+        with ledger.lock:
+            ledger.leaving.discard(lease)
 
-    def give_back_early(self, lease: Lease) -> bool:
-        """Take a lent connection back while its borrower may yet go on with another one.
+    def is_given_back_early(self, lease: Lease) -> bool:
+        """Tell whether the lease may end while its borrower goes on, perhaps with another one.
 
-        Returns `False` when that would show, because the session holds state: then the lease
-        is pinned.
+        Not when that would show, because the session holds state: then the lease is pinned.
         """
-        session = lease.session
-        if is_clean(lease.connection, session):
-            sure = self._cleaning.only_where_needed and not session.refused_to_write
-            self._take_back(lease, sure, reclaimed=False)
+        if is_clean(lease.connection, lease.session, lease.use):
             return True
         if not lease.pinned:
             with self._ledger.lock:
@@ -176,71 +211,46 @@ class Pool(Supply):
                 self._ledger.counters.pinned += 1
         return False
 
-    def _take_back(self, lease: Lease, clean: bool, reclaimed: bool) -> None:
-        ledger, session = self._ledger, lease.session
-        now = monotonic()
-        try:
-            with ledger.lock:
-                if lease not in ledger.leases:
-                    return  # and `clean` may be about somebody else's work by now
-                ledger.leases.remove(lease)
-                if lease.on_return is not None:
-                    lease.on_return(now)
-                counters = ledger.counters
-                counters.returns += 1
-                counters.held.add(now - lease.since)
-                counters.worked_total += session.worked
-                if reclaimed:
-                    counters.reclaimed += 1
-                session.worked = 0.0
-                session.watcher = None
-                session.idle_since = now
-                if clean:
-                    session.effect = NOTHING
-                    if lease.backing.put_idle(lease.connection, now):
-                        return
-            self._take_back_used(lease)
-        except BaseException:
-            self._look_for_lost()
-            raise
-
-    def _take_back_used(self, lease: Lease) -> None:
-        connection, session = lease.connection, lease.session
-        if session.open_cursors:
-            end_cursors(session)
-        if session.refused_to_write:
-            session.refused_to_write = False
-            if self._vetting.suspect(session):
-                logger.warning(
-                    "Pool %r: the server refused to write; all connections are checked", self.name
-                )
-                connection.close()
-        self.note_new_types(session)
-        if self._cleaning.is_needed(connection, session):
-            self._cleaning.put_back(lease.backing, connection)
+    def _put_used(self, lease: Lease) -> None:
+        connection, session, use = lease.connection, lease.session, lease.use
+        use.end_server_cursors()
+        if use.refused_to_write and self._check.suspect(session):
+            logger.warning(
+                "Pool %r: the server refused to write; all connections are checked", self.name
+            )
+            connection.close()
+        self.note_new_types(use)
+        if self._reset.is_needed(connection, session, use):
+            self._reset.put(lease.backing, connection, use)
         else:
-            lease.backing.take_back(connection)
+            lease.backing.put(connection)
 
-    def note_new_types(self, session: Session) -> None:
-        """Replace the connections, which don't know a type that the session has created.
+    def note_new_types(self, use: Use) -> None:
+        """Replace the connections, which don't know a type that a session has created.
 
         To be called when the session's transaction is over.
         """
-        if session.effect == NEW_TYPES:
-            session.effect = CHANGES
+        if use.effect == NEW_TYPES:
+            use.effect = CHANGES
             self.drain()
 
-    def would_clean(self, lease: Lease) -> bool:
+    def would_reset(self, lease: Lease) -> bool:
         """Tell whether the lease's session would be rolled back or reset if it ended now."""
-        return self._cleaning.is_needed(lease.connection, lease.session)
+        return self._reset.is_needed(lease.connection, lease.session, lease.use)
+
+    def look_after(self) -> float | None:
+        """Do what is due; return in how many seconds to come again, `None` for when it opens."""
+        if self._ledger.backing is None and not self._connector.alive():
+            return None
+        return min(self.housekeeping.look_after(), self.strays.look())
 
     def leases(self) -> list[Lease]:
         """Return the open leases."""
         return self._ledger.open_leases()
 
-    def _look_for_lost(self) -> None:
-        self.strays.look_soon()
-        borrowers.wake()
+    def _fail_waiting(self, error: Exception) -> None:
+        if (backing := self._ledger.backing) is not None:
+            backing.fail_waiting(error)
 
     # Life cycle
 
@@ -252,7 +262,7 @@ class Pool(Supply):
         first borrower after `resume()`.
         """
         try:
-            self._opened().fill()
+            self.supply.opened().fill()
         except PoolClosed:
             pass  # it is paused
         if wait:
@@ -275,7 +285,8 @@ class Pool(Supply):
             backing.disarm()
         for lease in leases:
             lease.backing.disarm()
-        self._start_empty()
+            lease.use.end()
+        self._start_empty(self.config)
         for lease in leases:
             if (holder := lease.living_holder()) is not None:
                 holder.lease_lost()
@@ -300,11 +311,11 @@ class Pool(Supply):
                 min_size=config.min_size,
                 max_size=config.max_size,
                 timeout=config.timeout,
-                paused=not self._gate.is_open(),
+                paused=not self.supply.gate.is_open(),
                 size=backing.size if backing is not None else in_use,
                 in_use=in_use,
                 idle=backing.idle if backing is not None else 0,
-                waiting=self._gate.waiting + (backing.waiting if backing is not None else 0),
+                waiting=self.supply.gate.waiting + (backing.waiting if backing is not None else 0),
                 borrows=borrows,
                 returns=counters.returns,
                 wait_total=counters.waits.total,
@@ -318,7 +329,7 @@ class Pool(Supply):
                 reclaimed=counters.reclaimed,
                 pinned=counters.pinned,
                 dead=counters.dead,
-                resets=self._cleaning.resets,
+                resets=self._reset.resets,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
                 connect_total=connecting.total,
@@ -327,8 +338,6 @@ class Pool(Supply):
             )
 
     def _exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
-        # Whoever is turned away makes sure that it isn't for connections that got lost.
-        self._look_for_lost()
         with self._ledger.lock:
             self._ledger.counters.exhausted += 1
         config, leases = self.config, self.leases()

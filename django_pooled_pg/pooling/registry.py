@@ -14,6 +14,7 @@ from .connector import SessionMaker
 from .lease import HolderRef, Lease
 from .pool import Pool
 from .process import borrowers, fork
+from .process.borrowers import Borrower
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +43,25 @@ def snapshot(settings: Settings) -> Settings:
 
 # The others may change while the pool stays: those of requests (AUTOCOMMIT), and what packages
 # put there (django-tenants: the schema of the request).
-_OF_THE_SESSION = {"NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS", "TIME_ZONE"}
+_OF_THE_SESSION = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS", "TIME_ZONE")
+
+
+def settings_of_session(settings: Settings) -> list[Any]:
+    """Return what of the settings decides which session is needed, to be compared."""
+    return [settings.get(key) for key in _OF_THE_SESSION]
+
+
+def snapshot_of_session(settings: Settings) -> list[Any]:
+    """Return the same, with which later settings can be compared when they change in place."""
+    return settings_of_session(snapshot(settings))
 
 
 class _WatchfulPool(Pool):
     """Looks whether it is in a child now: under a server that forks without Python's knowledge."""
 
-    def borrow(self, holder: HolderRef | None = None) -> Lease:
+    def borrow(self, holder: HolderRef | None = None, who: Borrower | None = None) -> Lease:
         fork.notice()
-        return super().borrow(holder)
+        return super().borrow(holder, who)
 
     def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
         fork.notice()
@@ -119,7 +130,7 @@ def _reclaim(who: object) -> None:
 
 
 def _look_after() -> float | None:
-    delays = [pool.housekeeping.look_after() for pool in pools()]
+    delays = [pool.look_after() for pool in pools()]
     return min((delay for delay in delays if delay is not None), default=None)
 
 

@@ -1,6 +1,6 @@
-"""Owns finding connections that nobody has, and closing them.
+"""Owns finding connections that nobody has, and slots that no connection has.
 
-An interrupt (Ctrl-C, a task's time limit) may hit a borrow or a return just there.
+An interrupt (Ctrl-C, a task's time limit) may hit a borrow or a return at any moment.
 """
 
 from __future__ import annotations
@@ -11,57 +11,68 @@ from time import monotonic
 
 from .config import Connection
 from .connector import Connector
+from .lease import Lease
 from .ledger import Ledger
+from .session.liveness import ANSWER_LIMIT
 from .session.session import session_of
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks for lost connections, and how many looks there are.
-_LOOK_EVERY = 1.0
-_LOOKS = 3
+# Seconds between two looks.
+LOOK_EVERY = 1.0
+# A lease is found without a holder only when it is so old, in seconds: before, its connection may be
+# asked whether it is alive, which takes up to ANSWER_LIMIT.
+_LEAST_AGE = ANSWER_LIMIT + 1
+# In how many looks a slot must be without a connection: one that is to be made in place of another
+# may be waited for so long.
+_LOOKS_FOR_SLOTS = 3
 
 
 class Strays:
-    """The search for lost connections of one pool."""
+    """The search for what one pool has lost."""
 
     def __init__(self, pool_name: str, ledger: Ledger, connector: Connector) -> None:
         self._pool_name = pool_name
         self._ledger = ledger
         self._connector = connector
-        self._looks_due = 0
         self._looked_at = -math.inf
         self._seen: set[Connection] = set()
+        # How many slots were without a connection, and in how many looks.
+        self._lost, self._lost_looks = 0, 0
 
-    def look_soon(self) -> None:
-        """Have the next calls of `look` find those that are there now."""
-        self._looks_due = _LOOKS
-
-    def look(self) -> float | None:
-        """Do what is due; return in how many seconds to come again, `None` for never."""
-        if not self._looks_due:
-            return None
-        if (early := self._looked_at + _LOOK_EVERY - monotonic()) > 0:
+    def look(self) -> float:
+        """Look, if it is time to; return in how many seconds to come again."""
+        if (early := self._looked_at + LOOK_EVERY - monotonic()) > 0:
             return early
         self._looked_at = monotonic()
-        self._looks_due -= 1
         # On its way somewhere in one look is normal; in two looks, it won't arrive.
         found = self.find()
         for connection in found & self._seen:
             self._give_up(connection)
-        self._seen = found if self._looks_due else set()
-        return _LOOK_EVERY
+        self._seen = found
+        self._count_slots()
+        return LOOK_EVERY
 
     def find(self) -> set[Connection]:
-        """Return the connections that nobody has: not idle, not in a holder's lease, not cleaned.
+        """Return the connections that nobody has: not idle, not in a holder's lease, not reset.
 
         Those on their way from one to the other are among them.
         """
         ledger = self._ledger
         with ledger.lock:
-            idle = ledger.backing.idle_connections() if ledger.backing is not None else []
-            held = [lease.connection for lease in ledger.leases if lease.is_held()]
-            strays = self._connector.alive().difference(idle, held)
-            return {c for c in strays if not session_of(c).in_cleaning}
+            strays = self._connector.alive()
+            strays.update(lease.connection for lease in ledger.leases | ledger.leaving)
+            if ledger.backing is not None:
+                strays.difference_update(ledger.backing.idle_connections())
+            strays.difference_update(
+                lease.connection for lease in ledger.leases if self._is_in_hands(lease)
+            )
+            return {c for c in strays if not session_of(c).with_worker}
+
+    def _is_in_hands(self, lease: Lease) -> bool:
+        if lease.returned:
+            return False
+        return lease.is_held() or monotonic() - lease.since < _LEAST_AGE
 
     def _give_up(self, connection: Connection) -> None:
         ledger = self._ledger
@@ -73,11 +84,37 @@ class Strays:
             logger.warning(
                 "Pool %r: an interrupt had lost a connection; closed it", self._pool_name
             )
-            for lease in [x for x in ledger.leases if x.connection is connection]:
-                ledger.leases.remove(lease)
-                ledger.counters.returns += 1
+            for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
+                if not lease.returned:
+                    lease.returned = True
+                    lease.use.end()
+                    ledger.counters.returns += 1
+                ledger.leases.discard(lease)
+                ledger.leaving.discard(lease)
                 backing = lease.backing
             ledger.counters.reclaimed += 1
             session_of(connection).given_up = True
             if backing is not None:
                 backing.drop(connection)
+
+    def _count_slots(self) -> None:
+        """Find slots that are counted as taken, but have no connection."""
+        ledger, backing = self._ledger, self._ledger.backing
+        if backing is None or self._connector.making or self._connector.last_error is not None:
+            self._lost_looks = 0
+            return
+        with ledger.lock:
+            have = set(backing.idle_connections())
+            have.update(
+                x.connection for x in ledger.leases | ledger.leaving if x.backing is backing
+            )
+            have.update(c for c in self._connector.alive() if session_of(c).with_worker)
+            lost = backing.size - len(have)
+            if lost <= 0 or lost != self._lost or backing.is_making():
+                self._lost, self._lost_looks = lost, 0
+                return
+            self._lost_looks += 1
+            if self._lost_looks >= _LOOKS_FOR_SLOTS:
+                logger.warning("Pool %r: an interrupt had lost %d slots", self._pool_name, lost)
+                backing.correct_size(lost)
+                self._lost_looks = 0

@@ -1,10 +1,11 @@
-"""Owns the supply of one pool's connections: opens, closes, pauses and resizes what it lends from.
+"""Owns the supply of one pool's connections: opens, grows, shrinks, drops what it lends from.
 
 Lends nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,56 +15,56 @@ from psycopg_pool import PoolClosed
 
 from .backing.null import AnyBacking, make_backing
 from .config import Connection, PoolConfig
-from .connector import Connector, SessionMaker
+from .connector import Connector
 from .gate import Gate
+from .lease import Lease
 from .ledger import Ledger
 from .process import gevent_order
 from .session.liveness import answers
 from .session.session import session_of
 
+logger = logging.getLogger(__name__)
+
 
 class Supply:
     """Where a pool's connections come from. The psycopg_pool is made when somebody needs it.
 
-    `make` makes server sessions, in worker threads. `on_open` is called, without any lock held,
-    each time the pool starts to work. Any method may be called from any thread at any time.
+    `on_open` is called, without any lock held, each time the pool starts to work. Any method may
+    be called from any thread at any time.
     """
 
     def __init__(
         self,
         alias: str,
+        name: str,
         config: PoolConfig,
-        make: SessionMaker,
+        ledger: Ledger,
+        connector: Connector,
         on_open: Callable[[], None],
     ) -> None:
-        self.alias = alias
+        self._alias = alias
+        self._name = name
+        # What resize() changes.
         self.config = config
-        self.name = config.name or alias
-        self._make = make
+        self._ledger = ledger
+        self._connector = connector
         self._on_open = on_open
-        self._start_empty()
+        self.gate = Gate()
 
-    def _start_empty(self) -> None:
-        self._ledger = Ledger()
-        self._gate = Gate()
-        self._connector = Connector(
-            self.name, self._make, self.config.configure, self._fail_waiting
-        )
+    def opened(self) -> AnyBacking:
+        """Return the psycopg_pool, opened now if need be.
 
-    def _fail_waiting(self, error: Exception) -> None:
-        if (backing := self._ledger.backing) is not None:
-            backing.fail_waiting(error)
-
-    def _opened(self) -> AnyBacking:
+        Raises `PoolClosed` while the pool is paused, and `ImproperlyConfigured`.
+        """
         ledger = self._ledger
         with ledger.lock:
             if ledger.backing is not None:
                 return ledger.backing
-            if not self._gate.is_open():
+            if not self.gate.is_open():
                 raise PoolClosed("paused")
-            gevent_order.refuse(self.name)
+            gevent_order.refuse(self._name)
             ledger.backing = backing = make_backing(
-                self.name, self.config, self._connector, ledger.lock
+                self._name, self.config, self._connector, ledger.lock
             )
             backing.open()
         self._on_open()
@@ -102,12 +103,12 @@ class Supply:
         not paused. Waits up to `timeout` seconds for a connection that is being made.
         """
         with self._ledger.lock:  # nobody is between the gate and a pool that opens
-            self._gate.close()
+            self.gate.close()
         self.close(timeout)
 
     def resume(self) -> None:
         """Let those who wait since `pause()` go on."""
-        self._gate.open()
+        self.gate.open()
 
     def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
         """Change `min_size`, `max_size` or both, until this process ends.
@@ -117,7 +118,7 @@ class Supply:
         """
         ledger = self._ledger
         with ledger.lock:
-            self.config = config = self.config.resized(self.alias, min_size, max_size)
+            self.config = config = self.config.resized(self._alias, min_size, max_size)
             backing = ledger.backing
             surplus = (
                 backing.resize_to(config.min_size, config.max_size) if backing is not None else []
@@ -135,27 +136,48 @@ class Supply:
         ledger = self._ledger
         with ledger.lock:
             backing = ledger.backing
-            asked = backing.take_all_idle() if backing is not None else []
+            asked = backing.take_idle_if(lambda connection: True) if backing is not None else []
             for connection in asked:
-                session_of(connection).in_cleaning = True
+                session_of(connection).with_worker = True
         if backing is None or not asked:
             return 0, 0
-        dead: set[Connection] = set()
+        dead: list[Connection] = []
         try:
             with ThreadPoolExecutor(len(asked), "django_pooled_pg-check") as executor:
                 alive = executor.map(answers, asked)
-                dead.update(c for c, answered in zip(asked, alive, strict=True) if not answered)
+                dead += [c for c, answered in zip(asked, alive, strict=True) if not answered]
         finally:
             # Whatever came between (no more threads, an interrupt): each one has to go somewhere.
             for connection in asked:
-                session_of(connection).in_cleaning = False
-                if connection in dead:
-                    backing.drop(connection)
-                else:
+                session_of(connection).with_worker = False
+                if connection not in dead:
                     session_of(connection).idle_since = monotonic()
-                    backing.take_back(connection)
-        if dead:
-            backing.fill()
-            with ledger.lock:
-                ledger.counters.dead += len(dead)
+                    backing.put(connection)
+            self._drop_dead(backing, dead)
         return len(asked), len(dead)
+
+    def drop_dead(self, lease: Lease, unwanted: Callable[[Connection], bool]) -> None:
+        """Drop a connection that was found dead, and those idle ones that are `unwanted`.
+
+        Whatever ended its session probably ended others: look at all of them now, rather than let
+        one borrower after the other find them.
+        """
+        ledger, backing = self._ledger, lease.backing
+        with ledger.lock:
+            if lease not in ledger.leases:
+                return  # given up meanwhile
+            ledger.leases.discard(lease)
+            # Lent and taken back at once: a count of borrows must not go backwards.
+            ledger.counters.returns += 1
+        idle = backing.take_idle_if(unwanted)
+        self._drop_dead(backing, [lease.connection, *idle])
+
+    def _drop_dead(self, backing: AnyBacking, dead: list[Connection]) -> None:
+        if not dead:
+            return
+        for connection in dead:
+            backing.drop(connection)
+        backing.fill()
+        with self._ledger.lock:
+            self._ledger.counters.dead += len(dead)
+        logger.info("Pool %r: dropped %d dead connections", self._name, len(dead))

@@ -80,6 +80,6 @@ def test_the_server_does_not_go_on_with_it(
     with wrapper.cursor() as cursor:  # there is one in its place
         cursor.execute("SELECT 1")
     wrapper.close()
-    assert "can't be cleaned: it was interrupted in a query" in caplog.text
+    assert "can't be reset: it was interrupted in a query" in caplog.text
     statistics = wrapper.pool.statistics()
     assert (statistics.size, statistics.in_use, statistics.connects) == (1, 0, 2)

@@ -31,6 +31,7 @@ def test_the_advice_is_about_holders_where_there_are_some() -> None:
         pool=nothing,
         connection=nothing,
         session=nothing,
+        use=nothing,
         backing=nothing,
         holder=None,
         borrower=Borrower(-1, "worker-7"),

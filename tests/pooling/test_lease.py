@@ -15,6 +15,7 @@ def lease(thread_id: int, held: float) -> Lease:
         pool=nothing,
         connection=nothing,
         session=nothing,
+        use=nothing,
         backing=nothing,
         holder=None,
         borrower=Borrower(thread_id, "worker-7"),

@@ -58,7 +58,7 @@ def make_pool(conninfo: str) -> Iterator[MakePool]:
 
 def impatient(pool: Pool, timeout: float = 0.05) -> None:
     """From now on; the first connect may take its time."""
-    pool.config = dataclasses.replace(pool.config, timeout=timeout)
+    pool.supply.config = dataclasses.replace(pool.config, timeout=timeout)
 
 
 def test_a_returned_connection_is_lent_again(make_pool: MakePool) -> None:
@@ -124,7 +124,7 @@ def test_max_waiting_turns_borrowers_away_at_once(make_pool: MakePool) -> None:
     lease = pool.borrow()
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(pool.borrow)
-        wait_until(lambda: pool.statistics().waiting == 1 and pool._opened()._waiting)
+        wait_until(lambda: pool.statistics().waiting == 1 and pool.supply.opened()._waiting)
         with pytest.raises(
             PoolExhausted, match=r"1 borrowers .max_waiting. wait already"
         ) as caught:
@@ -228,7 +228,7 @@ def test_close_while_others_wait_lets_them_go_on(make_pool: MakePool) -> None:
     lease = pool.borrow()
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(pool.borrow)
-        wait_until(lambda: pool._opened()._waiting)
+        wait_until(lambda: pool.supply.opened()._waiting)
         pool.close()
         # The pool that opens next has room of its own for it.
         assert waiting.result(5).connection is not lease.connection

@@ -513,13 +513,13 @@ def test_those_who_waited_already_are_not_turned_away_for_others(
     pool.borrow()
     before = executor.submit(visit, pool)
     waiting(pool, 1)
-    pool._gate.close()  # as if pause() were not through yet
+    pool.supply.gate.close()  # as if pause() were not through yet
     newcomer = executor.submit(visit, pool)
     waiting(pool, 2)
     pool.pause()
-    wait_until(lambda: pool._gate.waiting == 2)
+    wait_until(lambda: pool.supply.gate.waiting == 2)
     assert not before.done()
-    pool.config = dataclasses.replace(pool.config, max_waiting=0)
+    pool.supply.config = dataclasses.replace(pool.config, max_waiting=0)
     pool.resume()
     assert before.result(5)
     assert newcomer.result(5)
@@ -568,7 +568,7 @@ def test_nothing_opens_the_pool_during_a_pause(make_pool: MakePool) -> None:
     pool.resize(max_size=3)
     assert pool.statistics().connects == 0
     pool.resume()
-    pool.config = dataclasses.replace(pool.config, timeout=LONG)
+    pool.supply.config = dataclasses.replace(pool.config, timeout=LONG)
     pool.open(wait=True)
     s = pool.statistics()
     assert (s.idle, s.max_size) == (1, 3)
@@ -580,14 +580,14 @@ def test_a_borrower_that_passed_the_gate_just_before_waits_too(
     """Else it would open the pool while the server is being restarted."""
     pool = make_pool()
     through, go_on = threading.Event(), threading.Event()
-    pass_through = pool._gate.pass_through
+    pass_through = pool.supply.gate.pass_through
 
     def pass_slowly(timeout: float) -> bool:
         passed = pass_through(timeout)
         through.set()
         return go_on.wait(10) and passed
 
-    monkeypatch.setattr(pool._gate, "pass_through", pass_slowly)
+    monkeypatch.setattr(pool.supply.gate, "pass_through", pass_slowly)
     other = executor.submit(visit, pool)
     assert through.wait(5)
     pool.pause()
@@ -680,7 +680,7 @@ def test_a_forked_child_is_not_paused(make_pool: MakePool) -> None:
     if child == 0:
         try:
             paused = pool.statistics().paused
-            pool.config = dataclasses.replace(pool.config, timeout=5)
+            pool.supply.config = dataclasses.replace(pool.config, timeout=5)
             os.write(writing, b"paused" if paused else b"pid %d" % visit(pool))
             pool.close()
         finally:

@@ -1,6 +1,6 @@
-"""Owns the seams to psycopg_pool, and its usual pool; decides nothing about leases.
+"""Owns the seams to psycopg_pool that both of its pools have; decides nothing about leases.
 
-With `claim.py` and `null.py` all that relies on psycopg_pool's private names. Read against
+With `claim.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names. Read against
 psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these seams moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
@@ -15,7 +15,7 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: take back what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
-- `_closed`: disarm a pool inherited over a fork.
+- `_closed`: disarm a pool inherited over a fork. `_tasks`: whether its workers have anything to do.
 """
 
 from __future__ import annotations
@@ -26,26 +26,10 @@ from contextlib import suppress
 from typing import Any
 
 from psycopg_pool import ConnectionPool
-from psycopg_pool.base import AttemptWithBackoff
-from psycopg_pool.pool import MaintenanceTask, ReturnConnection, Schedule, ShrinkPool
+from psycopg_pool.pool import MaintenanceTask, ReturnConnection
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
-
-
-class ShortBackoff(AttemptWithBackoff):
-    """Wait 0.1 s after the first failure, then longer, but never over a second.
-
-    psycopg_pool doubles its delay without a limit: after an outage of five minutes it would
-    sleep for minutes while the server is there again.
-    """
-
-    INITIAL_DELAY = 0.1
-    LONGEST_DELAY = 1.0
-
-    def update_delay(self, now: float) -> None:
-        super().update_delay(now)
-        self.delay = min(self.delay, self.LONGEST_DELAY)
 
 
 class _Call(MaintenanceTask):
@@ -62,7 +46,7 @@ class _Call(MaintenanceTask):
         raise NotImplementedError  # run() is all there is
 
 
-class Seams(ConnectionPool[Connection]):
+class BaseBacking(ConnectionPool[Connection]):
     """What both kinds of psycopg_pool get from us."""
 
     @property
@@ -99,20 +83,20 @@ class Seams(ConnectionPool[Connection]):
             if self._waiting:
                 self._maybe_grow_pool()
 
-    def remove_idle(self, unwanted: Callable[[Connection], bool]) -> list[Connection]:
-        """Remove and return the idle connections that are unwanted; they count no more.
+    def take_idle_if(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
+        """Lend the idle connections that are wanted: each is to be put back, or dropped.
 
-        `unwanted` is called with the lock held: it must not wait.
+        `wanted` is called with the lock held: it must not wait.
         """
         with self._lock:
-            taken = [connection for connection in self._pool if unwanted(connection)]
+            taken = [connection for connection in self._pool if wanted(connection)]
             for connection in taken:
+                connection._pool = self
                 self._pool.remove(connection)
-            self._nconns -= len(taken)
             self._nconns_min = min(self._nconns_min, len(self._pool))
         return taken
 
-    def take_back(self, connection: Connection) -> None:
+    def put(self, connection: Connection) -> None:
         """Take back a lent connection in psycopg_pool's way: closed ones are replaced.
 
         One that is too much since the pool was made smaller is closed.
@@ -141,16 +125,6 @@ class Seams(ConnectionPool[Connection]):
             if self._waiting:
                 self._maybe_grow_pool()
         return surplus
-
-    def take_all_idle(self) -> list[Connection]:
-        """Lend all idle connections: each is to be taken back, or dropped."""
-        with self._lock:
-            taken = list(self._pool)
-            self._pool.clear()
-            self._nconns_min = 0
-            for connection in taken:
-                connection._pool = self
-        return taken
 
     def in_worker(self, function: Callable[[], None]) -> bool:
         """Call `function` in a worker thread, unless the pool is closed: then return `False`."""
@@ -201,6 +175,16 @@ class Seams(ConnectionPool[Connection]):
         with self._lock:
             super()._maybe_grow_pool()
 
+    def is_making(self) -> bool:
+        """Tell whether it may be making a connection, or about to."""
+        return self._growing or bool(self._tasks.qsize())
+
+    def correct_size(self, lost: int) -> None:
+        """Count connections no more that nobody has. Called with the lock held."""
+        self._nconns -= lost
+        if self._waiting:
+            self._maybe_grow_pool()
+
     def runs_in_own_worker(self) -> bool:
         return threading.current_thread() in self._workers
 
@@ -211,58 +195,3 @@ class Seams(ConnectionPool[Connection]):
         at the fork, and wait for worker threads that don't exist here.
         """
         self._opened = self._closed = True
-
-
-class Backing(Seams):
-    """A `ConnectionPool` that connects when somebody asks for a connection."""
-
-    def take_idle(self) -> Connection | None:
-        """Return the idle connection that was used last, if there is one; nobody waits then.
-
-        Called with the lock held.
-        """
-        idle = self._pool
-        if not idle:
-            return None
-        # Its session is the warmest; the others grow old enough to be closed.
-        connection = idle.pop()
-        if len(idle) < self._nconns_min:
-            self._nconns_min = len(idle)
-        connection._pool = self
-        return connection
-
-    def put_idle(self, connection: Connection, now: float) -> bool:
-        """Take back a connection that is open and clean; `now` is `time.monotonic()`.
-
-        Called with the lock held. Returns `False`, and does nothing, where it has to go.
-        """
-        if (
-            self._closed
-            or self._pool_full_event
-            or self._nconns > self._max_size
-            or connection._expire_at <= now
-            or connection._created_at <= self._drained_at
-        ):
-            return False
-        connection._pool = None
-        waiting = self._waiting
-        while waiting:
-            if waiting.popleft().set(connection):
-                return True
-        self._pool.append(connection)
-        return True
-
-    def _start_initial_tasks(self) -> None:
-        # Nothing is connected yet: the first borrower (or `fill`) starts the growth, which
-        # goes on up to min_size by itself.
-        self._nconns = self._nconns_min = 0
-        self.run_task(Schedule(self, ShrinkPool(self), self.max_idle))
-
-    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
-        super()._add_connection(attempt or ShortBackoff(timeout=self.reconnect_timeout), growing)
-
-    def fill(self) -> None:
-        """Start to open connections, in the background, until there are `min_size`."""
-        with self._lock:
-            if self._nconns < self._min_size:
-                self._maybe_grow_pool()

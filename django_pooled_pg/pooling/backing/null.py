@@ -14,10 +14,11 @@ from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout, TooMan
 from psycopg_pool.pool import AddConnection
 
 from ..config import Connection, PoolConfig
-from .base import Backing, Seams
+from .base import BaseBacking
+from .pool import Backing
 
 
-class NullBacking(Seams, NullConnectionPool[Connection]):
+class NullBacking(BaseBacking, NullConnectionPool[Connection]):
     """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
 
     def borrow(self, timeout: float) -> Connection:
@@ -63,7 +64,7 @@ class NullBacking(Seams, NullConnectionPool[Connection]):
     def take_idle(self) -> None:
         """There are none."""
 
-    def put_idle(self, connection: Connection, now: float) -> bool:
+    def put_clean(self, connection: Connection, now: float) -> bool:
         return False
 
     def fill(self) -> None:

@@ -22,6 +22,9 @@ class Borrower:
 
     thread_id: int
     name: str
+    # Whether it works on a request, and on how many inside of that; for those who know of requests.
+    in_request: bool = False
+    inner_requests: int = 0
 
 
 class _ThreadLocal(threading.local):

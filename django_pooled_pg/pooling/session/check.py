@@ -9,6 +9,7 @@ from time import monotonic
 import psycopg
 
 from ..config import Connection, PoolConfig
+from .handles import with_handle
 from .liveness import answers, exchange, is_alive
 from .session import IDLE, Session, session_of
 
@@ -18,11 +19,11 @@ logger = logging.getLogger(__name__)
 _SUSPICION_PAUSE = 30.0
 
 
-class Vetting:
+class Check:
     """The `check` of one pool."""
 
     def __init__(self, config: PoolConfig) -> None:
-        self._check = config.check
+        self._how = config.check
         self._check_idle = config.check_idle
         # When there was reason to ask each connection once before it is lent. Written and read
         # without a lock: a borrower that misses it is the one just before it.
@@ -32,21 +33,25 @@ class Vetting:
         """Tell whether a connection that was idle may be lent; `now` is `time.monotonic()`."""
         if connection.pgconn.transaction_status != IDLE:  # UNKNOWN: it is closed
             return False
-        if session.vetted_at < self._suspected_at:
-            session.vetted_at = monotonic()
+        if session.checked_at < self._suspected_at:
+            session.checked_at = monotonic()
             return _takes_writes(connection)
-        if self._check == "auto":
+        if self._how == "auto":
             if now - session.idle_since > self._check_idle:
                 return answers(connection)
             return is_alive(connection, session.poll)
-        if self._check == "query":
+        if self._how == "query":
             return answers(connection)
-        if callable(self._check):
+        if callable(self._how):
+            # It may take its time, and isn't lost.
+            session.with_worker = True
             try:
-                self._check(connection)
+                with_handle(connection, self._how)
             except Exception as ex:  # that is how a check says no
                 logger.info("The pool's 'check' refused a connection: %s", ex)
                 return False
+            finally:
+                session.with_worker = False
             return connection.pgconn.transaction_status == IDLE
         return True
 

@@ -1,11 +1,12 @@
 """Owns cursors that note what a borrower's statements do to the session; changes no result.
 
-Every cursor of a pooled connection is one, Django's as well as those that code asks of psycopg's
+Every cursor of a borrowed connection is one, Django's as well as those that code asks of psycopg's
 connection itself.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
-from .session import Session, session_of
-from .statements import CHANGES, UNKNOWN, command_of, effect_of, prepares
+from .statements import CHANGES, effect_of
+from .use import Use, begin_unused, of_psycopg, use_of
 
 if TYPE_CHECKING:
     _Base = psycopg.Cursor[Any]
@@ -28,74 +29,88 @@ Query = Any  # psycopg's own name for what it takes is not public
 
 def note_statements(connection: psycopg.Connection[Any]) -> None:
     """Let all cursors that the connection makes from now on note their statements."""
+    begin_unused(connection)
     factories: Any = connection
-    factories.cursor_factory = _noting(factories.cursor_factory, _NotingCursor)
-    factories.server_cursor_factory = _noting(factories.server_cursor_factory, _NotingServerCursor)
+    factories.cursor_factory = noting(factories.cursor_factory)
+    factories.server_cursor_factory = noting(factories.server_cursor_factory, server=True)
 
 
-def adopt(cursor: Any) -> None:
-    """Make a server-side cursor that wasn't made by the connection's factories one of ours."""
-    if not isinstance(cursor, _NotingServerCursor):
-        factory: Any = type(cursor)
-        cursor.__class__ = _noting(factory, _NotingServerCursor)
-        cursor._session = session = session_of(cursor.connection)
-        session.open_cursors.add(id(cursor))
-        session.server_cursors.append(cursor)
+def noting(factory: Any, *, server: bool = False) -> Any:
+    """Return what makes cursors like `factory`'s that note their statements."""
+    if not isinstance(factory, type):
+        # Whatever it makes: what works through the raw handle is noted there.
+        return lambda connection, **options: factory(use_of(connection).raw, **options)
+    if issubclass(factory, NotingCursor):
+        return factory
+    cursor_class: Any = factory
+    return _noting(cursor_class, server)
 
 
 # Some packages make a class for each connection: those mustn't pile up here.
 @lru_cache(maxsize=16)
-def _noting(factory: Any, mixin: Any) -> Any:
-    body: dict[str, Any] = {"__module__": __name__}
-    if mixin is _NotingCursor:
-        body["__slots__"] = ("_session",)  # a dict for each cursor would cost more than all else
-    return type(factory.__name__, (mixin, factory), body)
+def _noting(factory: Any, server: bool) -> Any:
+    body: dict[str, Any] = {"__module__": __name__, "_factory": factory}
+    if server:
+        return type(factory.__name__, (NotingServerCursor, factory), body)
+    # A dict for each cursor would cost more than all else.
+    body["__slots__"] = ("_open", "_use")
+    return type(factory.__name__, (NotingCursor, factory), body)
 
 
 # Each statement of each request comes through here: no call that isn't needed.
-class _NotingCursor(_Base):
-    __slots__ = ()
-    _session: Session
+class NotingCursor(_Base):
+    """A cursor that notes its statements; made by a connection, it `belong_to`s its use."""
 
-    def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
-        self._session = session = session_of(connection)
-        super().__init__(connection, *args, **kwargs)
-        session.open_cursors.add(id(self))
+    __slots__ = ()
+    _factory: Any
+    _use: Use
+    # The use's `open_cursors` while this is one of them.
+    _open: list[None] | None
+
+    def belong_to(self, use: Use) -> None:
+        self._use = use
+        self._open = use.open_cursors
+        use.open_cursors.append(None)
+
+    def __getattr__(self, name: str) -> Any:
+        # Of a cursor that was made by its class alone.
+        if name == "_use":
+            return use_of(self._conn)
+        if name == "_open":
+            return None
+        raise AttributeError(name)
+
+    @property
+    def connection(self) -> Any:
+        # psycopg asks for it with each statement.
+        connection, use = self._conn, self._use
+        if connection is not use.quick or of_psycopg(sys._getframe(1)):
+            return connection
+        return use.raw
 
     def _note(self, query: Query) -> None:
-        session = self._session
-        if id(self) not in session.open_cursors and not self.closed:
-            raise psycopg.InterfaceError(
-                "the cursor's connection was returned to its pool, and may be somebody else's by "
-                "now: make a new cursor with connection.cursor()"
-            )
         if isinstance(query, Composable):
             query = query.as_string(self)
         elif isinstance(query, bytes):
             query = query.decode(errors="replace")
-        if isinstance(query, str):
-            effect = effect_of(query)
-            session.effect = max(session.effect, effect)
-            if effect >= CHANGES:
-                session.prepared = session.prepared or prepares(query)
-                session.reason = session.reason or command_of(query)
-        else:
-            session.effect = max(session.effect, UNKNOWN)
+        elif not isinstance(query, str):  # a template string
+            query = " $1 ".join(query.strings)
+        self._use.note(query)
 
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
-        session = self._session
-        if type(query) is not str or id(self) not in session.open_cursors or effect_of(query):
-            self._note(query)
+        use = self._use
         started = monotonic()
         try:
-            if kwargs:
-                return super().execute(query, params, **kwargs)
-            return super().execute(query, params)
+            # A statement known to leave nothing: nearly all of them are.
+            if type(query) is str and not kwargs and not effect_of(query):
+                return self._factory.execute(self, query, params)
+            self._note(query)
+            return super().execute(query, params, **kwargs)
         except ReadOnlySqlTransaction:
-            session.refused_to_write = True
+            use.refused_to_write = True
             raise
         finally:
-            session.worked += monotonic() - started
+            use.worked += monotonic() - started
 
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
         self._note(query)
@@ -103,10 +118,10 @@ class _NotingCursor(_Base):
         try:
             super().executemany(query, *args, **kwargs)
         except ReadOnlySqlTransaction:
-            self._session.refused_to_write = True
+            self._use.refused_to_write = True
             raise
         finally:
-            self._session.worked += monotonic() - started
+            self._use.worked += monotonic() - started
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
@@ -117,29 +132,41 @@ class _NotingCursor(_Base):
         return super().copy(statement, *args, **kwargs)
 
     def close(self) -> None:
-        super().close()
-        self._session.cursor_is_gone(id(self))
+        self._factory.close(self)
+        if self._open is not None:
+            self._open = None
+            self._use.cursor_is_gone()
 
     # Many a cursor is never closed: it goes with the function that made it.
     def __del__(self) -> None:
-        session = self._session
-        if id(self) in session.open_cursors:
-            session.cursor_is_gone(id(self))
+        if self._open is not None:
+            self._open = None
+            self._use.cursor_is_gone()
 
 
-class _NotingServerCursor(_NotingCursor):
+class NotingServerCursor(NotingCursor):
+    """A server-side cursor: it stays in its session until it is closed."""
+
     __slots__ = ()
     withhold: bool  # psycopg's
 
-    def __init__(self, connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(connection, *args, **kwargs)
-        # It stays in its session until it is closed.
-        self._session.server_cursors.append(self)
+    @classmethod
+    def adopt(cls, cursor: Any, use: Use) -> None:
+        """Make one that wasn't made by its connection, as Django's, one of ours."""
+        if not isinstance(cursor, cls):
+            cursor.__class__ = noting(type(cursor), server=True)
+            cursor._conn = use.quick
+            cursor.belong_to(use)
+
+    def belong_to(self, use: Use) -> None:
+        super().belong_to(use)
+        use.server_cursors.append(self)
 
     def close(self) -> None:
-        if self.withhold and self.connection.pgconn.transaction_status == TransactionStatus.INERROR:
+        use = self._use
+        if self.withhold and self._conn.pgconn.transaction_status == TransactionStatus.INERROR:
             # psycopg can't close it on the server then, and it outlives the transaction.
-            self._session.effect = max(self._session.effect, CHANGES)
+            use.note_effect(CHANGES, "DECLARE")
         super().close()
-        if self in self._session.server_cursors:
-            self._session.server_cursors.remove(self)
+        if self in use.server_cursors:
+            use.server_cursors.remove(self)

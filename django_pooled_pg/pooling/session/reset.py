@@ -1,4 +1,4 @@
-"""Owns bringing a returned connection back to its clean state, and then into its psycopg_pool."""
+"""Owns bringing a returned session back to the state it had when new, and then into its backing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,53 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Escaping, TransactionStatus
 
 from ..backing.null import AnyBacking
 from ..config import Connection, PoolConfig
-from . import session as sessions
-from .session import Session, session_of
+from .handles import with_handle
+from .liveness import ANSWER_LIMIT, exchange
+from .session import (
+    IDLE,
+    REPORTED,
+    Session,
+    has_its_attributes,
+    is_ongoing,
+    parameters_of,
+    put_back,
+    renew,
+    session_of,
+)
+from .statements import CHANGES
+from .use import Use
 
 logger = logging.getLogger(__name__)
 
+# What DISCARD ALL does, but for plans and psycopg's own prepared statements. DISCARD ALL itself
+# must be alone in its round trip: https://www.postgresql.org/docs/current/sql-discard.html
+_RESET = (
+    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
+    b"SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; "
+)
+# psycopg prepares by the protocol; what a borrower prepared by SQL has from_sql.
+_DEALLOCATE = (
+    b"DO $$ DECLARE name text; BEGIN"
+    b" FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP"
+    b" EXECUTE 'DEALLOCATE ' || quote_ident(name); END LOOP; END $$; "
+)
 
-class Cleaning:
+
+class Reset:
     """The `reset` of one pool. `configure` puts back what belongs to every session of it."""
 
     def __init__(
         self, pool_name: str, config: PoolConfig, configure: Callable[[Connection], None]
     ) -> None:
         self._pool_name = pool_name
-        self._reset = config.reset
+        self._how = config.reset
         # Whether a session that is clean is left as it is.
         self.only_where_needed = config.reset in ("auto", "never")
         self._keeps = config.pool_class != "null"
@@ -35,64 +62,138 @@ class Cleaning:
         self._lock = threading.Lock()
         self.resets = 0
 
-    def put_back(self, backing: AnyBacking, connection: Connection) -> None:
-        """Return a connection when a worker has cleaned it.
+    def is_needed(self, connection: Connection, session: Session, use: Use) -> bool:
+        """Tell, without asking the server, whether there is anything to undo."""
+        if self._how == "auto":
+            return not is_clean(connection, session, use)
+        return not self.only_where_needed or not _is_at_rest(connection, use)
 
-        One that can't be cleaned is closed, and psycopg_pool replaces it.
+    def put_attributes_back(self, connection: Connection, session: Session) -> None:
+        """Give psycopg's attributes their values again, unless more than that is to be undone."""
+        if (
+            connection.pgconn.transaction_status == IDLE
+            and not connection.lock.locked()
+            and not is_ongoing(connection)
+            and not has_its_attributes(connection, session)
+        ):
+            put_back(connection, session)
+
+    def put(self, backing: AnyBacking, connection: Connection, use: Use) -> None:
+        """Put a connection into its backing when a worker has reset it.
+
+        One that can't be reset is closed, and psycopg_pool replaces it.
         """
         session = session_of(connection)
         if connection.closed or backing.closed:
             pass  # psycopg_pool sees to it
         elif self._keeps:
-            session.in_cleaning = True
-            if backing.in_worker(partial(self._clean_and_put_back, backing, connection)):
+            session.with_worker = True
+            if backing.in_worker(partial(self._reset_and_put, backing, connection, use)):
                 return
         else:
             backing.drop(connection)
             return
-        backing.take_back(connection)
+        backing.put(connection)
 
-    def is_needed(self, connection: Connection, session: Session) -> bool:
-        """Tell, without asking the server, whether there is anything to clean."""
-        if self._reset == "auto":
-            return not sessions.is_clean(connection, session)
-        if self._reset == "never":
-            return connection.pgconn.transaction_status != TransactionStatus.IDLE
-        return True
-
-    def _clean_and_put_back(self, backing: AnyBacking, connection: Connection) -> None:
+    def _reset_and_put(self, backing: AnyBacking, connection: Connection, use: Use) -> None:
         session = session_of(connection)
         try:
-            reset = self.clean(connection)
+            reset = self.apply(connection, use)
             with self._lock:
                 self.resets += reset
         except Exception as ex:  # its server, or the user's callback
             logger.warning(
-                "Pool %r: closing a connection that can't be cleaned: %s", self._pool_name, ex
+                "Pool %r: closing a connection that can't be reset: %s", self._pool_name, ex
             )
             connection.close()
         session.idle_since = monotonic()
-        session.in_cleaning = False
-        backing.take_back(connection)
+        session.with_worker = False
+        backing.put(connection)
 
-    def clean(self, connection: Connection) -> bool:
-        """Clean a session, at the price of a round trip or more; return whether it was reset.
+    def apply(self, connection: Connection, use: Use) -> bool:
+        """Undo what was done, at the price of a round trip or more; tell whether it was reset.
 
         Raises whatever goes wrong; the connection is good for nothing then.
         """
         session = session_of(connection)
-        sessions.restore(connection)
-        if callable(self._reset):
-            self._reset(connection)
+        _roll_back(connection, use)
+        put_back(connection, session)
+        if callable(self._how):
+            with_handle(connection, self._how)
             status = TransactionStatus(connection.pgconn.transaction_status)
             if status != TransactionStatus.IDLE:
                 raise psycopg.ProgrammingError(f"'reset' left it in status {status.name}")
-        elif self._reset == "always" or (
-            self._reset == "auto" and not sessions.is_clean(connection, session)
+        elif self._how == "always" or (
+            self._how == "auto" and not is_clean(connection, session, use)
         ):
-            sessions.reset(connection)
+            _reset(connection, session, use.prepared)
             self._configure(connection)
-            sessions.renew(connection)
+            renew(connection)
         else:
             return False
         return True
+
+
+def is_clean(connection: Connection, session: Session, use: Use) -> bool:
+    """Tell, without asking the server, whether the next borrower may have the session as it is."""
+    effect = use.effect
+    return (
+        _is_at_rest(connection, use)
+        and (not use.handled or has_its_attributes(connection, session))
+        # Functions that no statement shows may have changed parameters.
+        and (not effect or (effect < CHANGES and parameters_of(connection) == session.parameters))
+    )
+
+
+def _is_at_rest(connection: Any, use: Use) -> bool:
+    return bool(
+        connection.pgconn.transaction_status == IDLE
+        and connection._autocommit
+        # Somebody is in the midst of something, as a suspended notifies() is; or was interrupted.
+        and not connection.lock.locked()
+        and not use.doubt
+        and not (use.handled and is_ongoing(connection))
+    )
+
+
+def _roll_back(connection: Connection, use: Use) -> None:
+    """End what the borrower left open.
+
+    Raises `psycopg.Error` when that can't be done, or isn't in time.
+    """
+    status = connection.pgconn.transaction_status
+    if status == TransactionStatus.ACTIVE:
+        # The server would go on with it, even if the connection is closed. Older libpqs can't be
+        # kept from waiting for a server that doesn't answer.
+        # https://www.postgresql.org/docs/current/libpq-cancel.html
+        if psycopg.capabilities.has_cancel_safe():
+            connection.cancel_safe(timeout=ANSWER_LIMIT)
+        raise psycopg.OperationalError("it was interrupted in a query")
+    if connection.lock.locked():
+        raise psycopg.OperationalError("its borrower goes on using it, or was interrupted")
+    if is_ongoing(connection):
+        raise psycopg.OperationalError("a pipeline or a two-phase transaction was left open")
+    if use.doubt:
+        raise psycopg.OperationalError(use.doubt)
+    if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        exchange(connection, b"ROLLBACK")
+
+
+def _reset(connection: Connection, session: Session, prepared: bool) -> None:
+    """Make the server forget what borrowers did, in one round trip.
+
+    Also forgotten is what was configured after connecting: configure the session again.
+    Raises `psycopg.Error` or `TimeoutError`; the connection is good for nothing then.
+    """
+    quote = Escaping(connection.pgconn).escape_literal
+    clean = dict(zip(REPORTED, session.parameters, strict=True))
+    # Nearly every session has a time zone configured; the rest is for the engine to put back. RESET
+    # brings a name back, too, but not to one of a pooler's sessions, which had none when new.
+    configured = b"SET TimeZone = %b; SET application_name = %b" % (
+        quote(clean[b"TimeZone"] or b"UTC"),
+        quote(clean[b"application_name"] or b""),
+    )
+    exchange(connection, _RESET + (_DEALLOCATE if prepared else b"") + configured)
+    for _ in connection.notifies(timeout=0):
+        pass  # what arrived for the borrower before UNLISTEN
+    session.announced_to = None

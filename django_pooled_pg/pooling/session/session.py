@@ -1,6 +1,6 @@
-"""Owns what we know of a server session: its state when new, and how to get back to it.
+"""Owns what is known of one server session all its life; must not know who uses it.
 
-Must not know who uses the session.
+Relies on psycopg's private names listed in `ATTRIBUTES` and in `put_back`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
-from psycopg.pq import Escaping, TransactionStatus
+from psycopg.pq import TransactionStatus
 
-from .liveness import ANSWER_LIMIT, Poll, exchange, poll_of
-from .statements import CHANGES, NOTHING
+from .liveness import Poll, poll_of
 
 _ATTRIBUTE = "_django_pooled_pg_session"
 
 # Parameters that PostgreSQL reports when they change, and that a borrower may change:
 # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
 # search_path is reported from PostgreSQL 18 on.
-_REPORTED = (
+REPORTED = (
     b"search_path",
     b"TimeZone",
     b"session_authorization",
@@ -32,82 +31,53 @@ _REPORTED = (
     b"DateStyle",
 )
 
-# What DISCARD ALL does, but for plans and psycopg's own prepared statements. DISCARD ALL itself
-# must be alone in its round trip: https://www.postgresql.org/docs/current/sql-discard.html
-_RESET = (
-    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
-    b"SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; "
+# psycopg's own attributes of a connection, which a borrower may change.
+ATTRIBUTES = (
+    "_autocommit",
+    "_isolation_level",
+    "_read_only",
+    "_deferrable",
+    "_num_transactions",
+    "row_factory",
+    "cursor_factory",
+    "server_cursor_factory",
 )
-# psycopg prepares by the protocol; what a borrower prepared by SQL has from_sql.
-_DEALLOCATE = (
-    b"DO $$ DECLARE name text; BEGIN"
-    b" FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP"
-    b" EXECUTE 'DEALLOCATE ' || quote_ident(name); END LOOP; END $$; "
-)
+_HANDLERS = ("_notice_handlers", "_notify_handlers")
+_PREPARING = ("prepare_threshold", "prepared_max")
+# What a pipeline or a two-phase transaction leaves where it was left open.
+_ONGOING = ("_pipeline", "_tpc")
 
 _Connection = psycopg.Connection[Any]
 IDLE = int(TransactionStatus.IDLE)
-
-
-class Watcher(Protocol):
-    """Who wants to know that a session is not in use."""
-
-    def unused(self) -> None:
-        """Called when the last open cursor was closed, in whatever thread that was."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Session:
     """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 
-    # psycopg's own attributes (_ATTRIBUTES), and the reported parameters, when it was clean.
-    isolation_level: psycopg.IsolationLevel | None
+    # The connection's attributes and the reported parameters, when it was clean.
     attributes: tuple[Any, ...]
     parameters: list[bytes | None]
     idle_since: float = field(default_factory=monotonic)
     # Who was told of it since it was new or reset, in the words of whoever tells.
     announced_to: list[Any] | None = None
-    # The cursors, by id(), that its borrower has open; an earlier one's are of no use any more.
-    # A set, whose operations are atomic: a cursor may be closed or collected in any thread.
-    open_cursors: set[int] = field(default_factory=set)
-    # Who wants to know when the last of them is closed.
-    watcher: Callable[[], Watcher | None] | None = None
-    # What its borrower's statements may have left behind, and the command of the first that did.
-    effect: int = NOTHING
-    reason: str = ""
-    prepared: bool = False
-    # Seconds that its borrower's statements took.
-    worked: float = 0.0
-    # Those open. Strong: one that was collected without being closed would be open on the server.
-    server_cursors: list[psycopg.Cursor[Any]] = field(default_factory=list)
-    refused_to_write: bool = False
-    # Whether a worker is cleaning it, so that it is neither idle nor lent.
-    in_cleaning: bool = False
+    # Whether a worker is resetting or checking it, so that it is neither idle nor lent.
+    with_worker: bool = False
     # Whether it was given up, because nobody seemed to have it.
     given_up: bool = False
     # Whether the server didn't want writes from the start: a standby, for example.
     read_only_from_start: bool = False
     # When it was made, or last asked whether it takes writes.
-    vetted_at: float = field(default_factory=monotonic)
+    checked_at: float = field(default_factory=monotonic)
     # Polls its socket; for whoever has the session to itself.
     poll: Poll
-
-    def cursor_is_gone(self, cursor: int) -> None:
-        """Note that a cursor was closed, or collected without that."""
-        if cursor in self.open_cursors:  # else of an earlier borrow
-            self.open_cursors.discard(cursor)
-            if self.open_cursors or self.watcher is None:
-                return
-            if (watcher := self.watcher()) is not None:
-                watcher.unused()
 
 
 def remember(connection: _Connection) -> Session:
     """Note the state of a session that is new."""
     session = Session(
-        isolation_level=connection.isolation_level,
-        attributes=(True, *_attributes(connection)[1:]),
-        parameters=_parameters(connection),
+        attributes=_attributes_of(connection),
+        parameters=parameters_of(connection),
         poll=poll_of(connection),
         read_only_from_start=any(
             connection.pgconn.parameter_status(name) == b"on"
@@ -119,10 +89,6 @@ def remember(connection: _Connection) -> Session:
     return session
 
 
-# psycopg's own, which are in force from the next transaction on; their properties cost more.
-_ATTRIBUTES = ("_autocommit", "_isolation_level", "_read_only", "_deferrable")
-_attributes: Callable[[_Connection], tuple[Any, ...]] = attrgetter(*_ATTRIBUTES)
-
 session_of: Callable[[_Connection], Session] = attrgetter(_ATTRIBUTE)
 """Return what is known of the connection's session."""
 
@@ -130,78 +96,42 @@ session_of: Callable[[_Connection], Session] = attrgetter(_ATTRIBUTE)
 def renew(connection: _Connection) -> None:
     """Take the state of this moment as the clean one: whoever made it does so each time."""
     session = session_of(connection)
-    session.parameters = _parameters(connection)
-    session.effect, session.reason, session.prepared = NOTHING, "", False
-    session.open_cursors.clear()
+    session.attributes = _attributes_of(connection)
+    session.parameters = parameters_of(connection)
 
 
-def end_cursors(session: Session) -> None:
-    """Make cursors that the borrower still has useless to it: the session is another's soon."""
-    session.open_cursors.clear()
-    for cursor in session.server_cursors:
-        if not cursor.closed:
-            # Not its own close(), which would ask the server now, or when the cursor is
-            # collected: in the midst of the next borrower's transaction.
-            psycopg.Cursor.close(cursor)
-            session.effect = max(session.effect, CHANGES)
-    session.server_cursors.clear()
+def has_its_attributes(connection: _Connection, session: Session) -> bool:
+    """Tell whether psycopg's attributes are as they were when the session was clean."""
+    return _attributes_of(connection) == session.attributes
 
 
-def is_clean(connection: _Connection, session: Session) -> bool:
-    """Tell, without asking the server, whether the next borrower may have the session as it is."""
-    effect = session.effect
-    return (
-        connection.pgconn.transaction_status == IDLE
-        and _attributes(connection) == session.attributes
-        # Functions that no statement shows may have changed parameters.
-        and (not effect or (effect < CHANGES and _parameters(connection) == session.parameters))
-    )
+def is_ongoing(connection: _Connection) -> bool:
+    """Tell whether a pipeline or a two-phase transaction was left open."""
+    return any(getattr(connection, name) is not None for name in _ONGOING)
 
 
-def restore(connection: _Connection) -> None:
-    """End what the borrower left open and put psycopg's own attributes back.
-
-    Raises `psycopg.Error` when a query was interrupted, when the server can't be asked to roll
-    back, or doesn't in time.
-    """
-    status = connection.pgconn.transaction_status
-    if status == TransactionStatus.ACTIVE:
-        # The server would go on with it, be the connection closed or not. Older libpqs can't be
-        # kept from waiting for a server that doesn't answer.
-        # https://www.postgresql.org/docs/current/libpq-cancel.html
-        if psycopg.capabilities.has_cancel_safe():
-            connection.cancel_safe(timeout=ANSWER_LIMIT)
-        raise psycopg.OperationalError("it was interrupted in a query")
-    if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        exchange(connection, b"ROLLBACK")
-    session = session_of(connection)
-    for name, now, clean in zip(
-        _ATTRIBUTES, _attributes(connection), session.attributes, strict=True
-    ):
-        if now is not clean:
-            setattr(connection, name[1:], clean)
+def put_back(connection: _Connection, session: Session) -> None:
+    """Give psycopg's attributes the values that they had when the session was clean."""
+    attributes = connection.__dict__
+    own, handlers, preparing = session.attributes
+    # Not through its properties: those take the connection's lock.
+    attributes.update(zip(ATTRIBUTES, own, strict=True), _begin_statement=b"")
+    for name, clean in zip(_HANDLERS, handlers, strict=True):
+        attributes[name][:] = clean
+    for name, clean in zip(_PREPARING, preparing, strict=True):
+        setattr(attributes["_prepared"], name, clean)
 
 
-def reset(connection: _Connection) -> None:
-    """Make the server forget what borrowers did, in one round trip.
-
-    Also forgotten is what was configured after connecting: configure the session again.
-    Raises `psycopg.Error` or `TimeoutError`; the connection is good for nothing then.
-    """
-    session = session_of(connection)
-    quote = Escaping(connection.pgconn).escape_literal
-    clean = dict(zip(_REPORTED, session.parameters, strict=True))
-    # Nearly every session has a time zone configured; the rest is for the engine to put back. RESET
-    # brings a name back, too, but not to one of a pooler's sessions, which had none when new.
-    put_back = b"SET TimeZone = %b; SET application_name = %b" % (
-        quote(clean[b"TimeZone"] or b"UTC"),
-        quote(clean[b"application_name"] or b""),
-    )
-    exchange(connection, _RESET + (_DEALLOCATE if session.prepared else b"") + put_back)
-    for _ in connection.notifies(timeout=0):
-        pass  # what arrived for the borrower before UNLISTEN
-    session.announced_to = None
+def parameters_of(connection: _Connection) -> list[bytes | None]:
+    """Return the parameters that the server has reported."""
+    return list(map(connection.pgconn.parameter_status, REPORTED))
 
 
-def _parameters(connection: _Connection) -> list[bytes | None]:
-    return list(map(connection.pgconn.parameter_status, _REPORTED))
+_own: Callable[[_Connection], tuple[Any, ...]] = attrgetter(*ATTRIBUTES)
+_handlers: Callable[[_Connection], tuple[list[Any], ...]] = attrgetter(*_HANDLERS)
+_preparing: Callable[[Any], tuple[Any, ...]] = attrgetter(*_PREPARING)
+
+
+def _attributes_of(connection: _Connection) -> tuple[Any, ...]:
+    handlers = tuple(list(each) for each in _handlers(connection))
+    return _own(connection), handlers, _preparing(connection._prepared)

@@ -14,9 +14,9 @@ from psycopg_pool import pool as module
 from psycopg_pool.base import AttemptWithBackoff
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.backing.base import Backing, ShortBackoff
 from django_pooled_pg.pooling.backing.claim import Claim, ConnectFailed
 from django_pooled_pg.pooling.backing.null import NullBacking
+from django_pooled_pg.pooling.backing.pool import Backing, ShortBackoff
 
 
 def parameters(function: object) -> list[str]:

@@ -9,8 +9,8 @@ from django.db import InterfaceError
 from psycopg import sql
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.session.session import Session, renew, session_of
 from django_pooled_pg.pooling.session.statements import CHANGES
+from django_pooled_pg.pooling.session.use import Use, use_of
 
 MakeWrapper = Callable[..., DatabaseWrapper]
 
@@ -29,12 +29,12 @@ def connection(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:
 
 
 @pytest.fixture
-def session(connection: psycopg.Connection[Any]) -> Session:
-    return session_of(connection)
+def use(connection: psycopg.Connection[Any]) -> Use:
+    return use_of(connection)
 
 
 def test_every_way_to_run_a_statement_is_noted(
-    connection: psycopg.Connection[Any], session: Session
+    connection: psycopg.Connection[Any], use: Use
 ) -> None:
     change = "SELECT set_config('work_mem', '5MB', false)"
     ways: list[Callable[[psycopg.Cursor[Any]], Any]] = [
@@ -46,38 +46,38 @@ def test_every_way_to_run_a_statement_is_noted(
         lambda cursor: cursor.connection.execute(change),
     ]
     for way in ways:
-        renew(connection)
+        use.forget_effect()
         with connection.cursor() as cursor:
             way(cursor)
-        assert session.effect == CHANGES
-    renew(connection)
+        assert use.effect == CHANGES
+    use.forget_effect()
     with connection.cursor() as cursor, cursor.copy(f"COPY ({change}) TO STDOUT") as copy:
         list(copy)
-    assert session.effect == CHANGES
+    assert use.effect == CHANGES
 
 
-def test_what_changes_nothing_is_not(wrapper: DatabaseWrapper, session: Session) -> None:
+def test_what_changes_nothing_is_not(wrapper: DatabaseWrapper, use: Use) -> None:
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT %s", ["SET x = 1"])
-    assert session.effect != CHANGES
+    assert use.effect != CHANGES
 
 
 def test_djangos_server_side_cursors_are_remembered_until_closed(
-    wrapper: DatabaseWrapper, session: Session
+    wrapper: DatabaseWrapper, use: Use
 ) -> None:
     cursors = [wrapper.chunked_cursor() for _ in range(3)]
-    assert len(session.server_cursors) == 3
+    assert len(use.server_cursors) == 3
     for cursor in cursors:
         cursor.execute("SELECT 1")
         cursor.close()
-    assert not session.server_cursors
+    assert not use.server_cursors
 
 
-def test_a_refused_write_is_noted(connection: psycopg.Connection[Any], session: Session) -> None:
+def test_a_refused_write_is_noted(connection: psycopg.Connection[Any], use: Use) -> None:
     connection.execute("BEGIN READ ONLY")
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("CREATE TABLE t (n int)")
-    assert session.refused_to_write
+    assert use.refused_to_write
     connection.rollback()
 
 
@@ -94,3 +94,20 @@ def test_a_cursor_belongs_to_the_borrow_it_was_made_in(wrapper: DatabaseWrapper)
     wrapper.ensure_connection()
     with pytest.raises(InterfaceError, match="returned to its pool"):
         cursor.execute("SELECT 1")
+
+
+def test_a_cursors_connection_is_the_one_that_notes(
+    wrapper: DatabaseWrapper, connection: psycopg.Connection[Any]
+) -> None:
+    with wrapper.cursor() as cursor:
+        assert cursor.connection is connection
+        assert cursor.cursor.connection is connection
+
+
+def test_a_closed_cursor_counts_once(wrapper: DatabaseWrapper, use: Use) -> None:
+    first, second = wrapper.cursor(), wrapper.cursor()
+    first.close()
+    first.close()
+    assert len(use.open_cursors) == 1
+    second.close()
+    assert not use.open_cursors

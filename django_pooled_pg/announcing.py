@@ -1,0 +1,76 @@
+"""Owns telling receivers of Django's `connection_created` of sessions that are new.
+
+It is called for each session, not for each request; so a receiver that sets who the request is for
+would set it for those that come later, too. Sites that do so are told, and `connection_borrowed`
+is there for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import Signal
+
+from .pooling.process.borrowers import borrower
+from .pooling.session.session import Session, renew
+from .pooling.session.use import Use
+
+logger = logging.getLogger(__name__)
+
+connection_borrowed = Signal()
+"""Sent at each borrow, with the connection ready to be used: `sender` is the class of Django's
+connection object, `connection` that object. What a receiver sets in the session is there until the
+connection goes back, and keeps it for as long (it is pinned). Costs nothing without receivers."""
+
+# A parameter of the application's own, such as app.user; PostgreSQL's have no dot.
+# https://www.postgresql.org/docs/current/runtime-config-custom.html
+_OWN_PARAMETER = re.compile(
+    r"\bset(?:_config\s*\(\s*'|\s+(?:session\s+)?)(\w+\.\w+)", re.IGNORECASE
+)
+_NAME = re.compile(r"\w+\.\w+")
+
+_told = False
+
+
+def announce(wrapper: BaseDatabaseWrapper, use: Use, session: Session) -> list[Any]:
+    """Tell receivers of a session that is new; return those who were told."""
+    # Not by `execute_wrapper()`, which takes away the last one: receivers install theirs.
+    wrapper.execute_wrappers.insert(0, _tell_if_of_a_request)
+    try:
+        connection_created.send(sender=wrapper.__class__, connection=wrapper)
+    finally:
+        wrapper.execute_wrappers.remove(_tell_if_of_a_request)
+    session.announced_to = receivers = connection_created.receivers.copy()
+    if wrapper.connection is not None:
+        # What receivers set, they set on each session: it isn't to be reset.
+        renew(use.quick)
+        use.forget_effect()
+    return receivers
+
+
+def _tell_if_of_a_request(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+    global _told
+    if not _told and borrower().in_request and isinstance(sql, str):
+        name = _own_parameter(sql, params)
+        if name is not None:
+            _told = True
+            logger.warning(
+                "A receiver of connection_created sets %s. With a pool it is called once for each "
+                "server session, not for each request: if the value depends on the request, other "
+                "requests get it, too. Connect the receiver to "
+                "django_pooled_pg.connection_borrowed in its place.",
+                name,
+            )
+    return execute(sql, params, many, context)
+
+
+def _own_parameter(sql: str, params: Any) -> str | None:
+    if (found := _OWN_PARAMETER.search(sql)) is not None:
+        return found[1]
+    if re.search(r"\bset_config\b", sql, re.IGNORECASE) and isinstance(params, (list, tuple)):
+        return next((p for p in params[:1] if isinstance(p, str) and _NAME.fullmatch(p)), None)
+    return None

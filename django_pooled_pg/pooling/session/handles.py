@@ -1,0 +1,147 @@
+"""Owns the classes of handles: what a borrower has in place of a connection; see `use.py`.
+
+Relies on names of psycopg's connection that are private: `_commit_gen` and the others in
+`_HARMLESS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg._connection_base import BaseConnection
+from psycopg._pipeline import BasePipeline  # type: ignore[attr-defined]
+from psycopg.generators import notifies
+from psycopg.transaction import BaseTransaction
+
+from .cursors import NotingCursor, noting
+from .statements import CHANGES
+from .use import Use, of_psycopg, refuse, use_of
+
+if TYPE_CHECKING:
+    _Base = psycopg.Connection[Any]
+else:
+    _Base = object
+
+
+_HARMLESS = {
+    getattr(owner, name).__code__
+    for owner, names in [
+        (
+            BaseConnection,
+            (
+                "_commit_gen",
+                "_rollback_gen",
+                "_set_autocommit_gen",
+                "_set_isolation_level_gen",
+                "_set_read_only_gen",
+                "_set_deferrable_gen",
+            ),
+        ),
+        (BaseTransaction, ("_enter_gen", "_exit_gen")),
+        (BasePipeline, ("_enter_gen", "_sync_gen", "_exit_gen")),
+    ]
+    for name in names
+}
+"""What psycopg runs on a connection without a cursor, and what leaves nothing in the session."""
+_HARMLESS.add(notifies.__code__)
+
+
+# Some packages make a class for each connection: those mustn't pile up here.
+@lru_cache(maxsize=16)
+def _handle_classes(connection_class: Any) -> tuple[type[Any], type[Any]]:
+    body = {
+        "__module__": connection_class.__module__,
+        "__qualname__": connection_class.__qualname__,
+    }
+    name = connection_class.__name__
+    return (
+        type(name, (_Handle, connection_class), body),
+        type(name, (_RawHandle, _Handle, connection_class), body),
+    )
+
+
+def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
+    """Call a user's callback with a connection that is of no use to it afterwards."""
+    before = use_of(connection)
+    use = Use(connection, handle_classes(type(connection)))
+    try:
+        callback(use.raw)
+    finally:
+        use.end()
+        before.begin_again(connection)
+
+
+def handle_classes(connection_class: Any) -> tuple[type[Any], type[Any]]:
+    """Return the classes of the quick and of the raw handles of such connections."""
+    return _handle_classes(connection_class)
+
+
+class _Handle:
+    def __del__(self) -> None:
+        """Say nothing of a connection that is open: it is the pool's."""
+
+
+class _RawHandle(_Base):
+    """The connection as its borrower has it: it notes what is done with it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        use = _current(self)
+        if name == "autocommit":
+            use.quick.autocommit = value
+            return
+        if name in ("cursor_factory", "server_cursor_factory"):
+            value = noting(value, server=name == "server_cursor_factory")
+        use.handled = True
+        super().__setattr__(name, value)
+
+    @property
+    def pgconn(self) -> Any:
+        """libpq's connection. What is done with it goes unseen, so the session isn't lent again."""
+        pgconn = self.__dict__["pgconn"]
+        if not of_psycopg(sys._getframe(1)):
+            _current(self).doubt = "libpq's connection was used directly"
+        return pgconn
+
+    @pgconn.setter
+    def pgconn(self, pgconn: Any) -> None:
+        raise AttributeError("pgconn can't be set")
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        use = _current(self)
+        cursor = use.quick.cursor(*args, **kwargs)
+        if isinstance(cursor, NotingCursor):
+            cursor.belong_to(use)
+        return cursor
+
+    def commit(self) -> None:
+        _current(self).quick.commit()
+
+    def rollback(self) -> None:
+        _current(self).quick.rollback()
+
+    def add_notice_handler(self, callback: Any) -> None:
+        _current(self).handled = True
+        super().add_notice_handler(callback)
+
+    def add_notify_handler(self, callback: Any) -> None:
+        _current(self).handled = True
+        super().add_notify_handler(callback)
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        use = _current(self)
+        use.handled = True
+        if getattr(gen, "gi_code", None) not in _HARMLESS:
+            # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
+            use.note_effect(CHANGES, "a cursor of psycopg's own")
+        return super().wait(gen, *args, **kwargs)
+
+
+def _current(handle: Any) -> Use:
+    use = use_of(handle)
+    if use.is_of_nobody:
+        refuse()
+    return use

@@ -1,0 +1,165 @@
+"""Owns what one borrow did to its session; a new `Use` for each borrow, so nothing is ever cleared.
+
+Its borrower never has the connection itself but handles, which share the connection's attributes
+(its very `__dict__`) and so are the same to psycopg. When the borrow ends they are made to share
+those of a connection that is closed. Whatever was kept, cursors, open transactions, suspended
+generators, works through a handle, and is of no use from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from operator import attrgetter
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+import psycopg
+from psycopg.pq import ConnStatus, TransactionStatus
+
+from .statements import CHANGES, NOTHING, command_of, effect_of, prepares
+
+_ATTRIBUTE = "_django_pooled_pg_use"
+
+_Connection = psycopg.Connection[Any]
+_new: Callable[[Any], Any] = object.__new__
+# A handle's class may have a __setattr__ of its own.
+_set: Callable[[Any, str, Any], None] = object.__setattr__
+
+
+class Watcher(Protocol):
+    """Who wants to know that a session is not in use."""
+
+    def unused(self) -> None:
+        """Called when the last open cursor was closed, in whatever thread that was."""
+
+
+class Use:
+    """One borrower's use of a session.
+
+    `quick` is the handle of our cursors; `raw` is what the borrower gets as psycopg's connection,
+    and notes what is done with it. `classes` are theirs.
+    """
+
+    # Most uses change none of these: so they are the class', and a new use costs little.
+
+    # What statements may have left behind, and the command of the first that did.
+    effect: int = NOTHING
+    reason: str = ""
+    # Whether a statement was prepared by SQL.
+    prepared = False
+    # Whether psycopg's attributes may have changed.
+    handled = False
+    # Why the session can't be lent again.
+    doubt = ""
+    # Seconds that statements took.
+    worked: float = 0.0
+    refused_to_write = False
+    # Whether it stands for that of handles that were taken away.
+    is_of_nobody = False
+    # Who wants to know when the last open cursor is closed.
+    watcher: Callable[[], Watcher | None] | None = None
+
+    def __init__(self, connection: _Connection, classes: tuple[type, type]) -> None:
+        attributes = connection.__dict__
+        # One entry for each cursor that is open. A list, whose operations are atomic: a cursor
+        # may be closed or collected in any thread.
+        self.open_cursors: list[None] = []
+        # Strong: one that was collected without being closed would be open on the server.
+        self.server_cursors: list[psycopg.Cursor[Any]] = []
+        quick, raw = classes
+        self.quick: _Connection = _new(quick)
+        self.raw: _Connection = _new(raw)
+        self.quick.__dict__ = attributes
+        _set(self.raw, "__dict__", attributes)
+        attributes[_ATTRIBUTE] = self
+
+    def begin_again(self, connection: _Connection) -> None:
+        """Be what the connection's cursors find, after another use in between."""
+        connection.__dict__[_ATTRIBUTE] = self
+
+    def end(self) -> None:
+        """Take the handles away."""
+        self.quick.__dict__ = _RETURNED
+        _set(self.raw, "__dict__", _RETURNED)
+
+    def note(self, sql: str) -> None:
+        """Note a statement that is about to run."""
+        self.note_effect(effect_of(sql), command_of(sql) if not self.reason else "")
+        self.prepared = self.prepared or prepares(sql)
+
+    def note_effect(self, effect: int, reason: str) -> None:
+        """Note what a statement may leave behind, and why."""
+        if effect > self.effect:
+            self.effect = effect
+        if effect >= CHANGES and not self.reason:
+            self.reason = reason
+
+    def forget_effect(self) -> None:
+        """Take what was done so far as what is done to each session that is new."""
+        self.effect, self.reason, self.prepared, self.handled = NOTHING, "", False, False
+
+    def cursor_is_gone(self) -> None:
+        """Note that a cursor was closed, or collected without that."""
+        open_cursors = self.open_cursors
+        open_cursors.pop()
+        if not open_cursors and self.watcher is not None:
+            watcher = self.watcher()
+            if watcher is not None:
+                watcher.unused()
+
+    def end_server_cursors(self) -> None:
+        """Forget the server-side cursors that are open; whether they are on the server, too."""
+        for cursor in self.server_cursors:
+            if not cursor.closed:
+                # Not its own close(), which would ask the server.
+                psycopg.Cursor.close(cursor)
+                self.note_effect(CHANGES, "DECLARE")
+        self.server_cursors = []
+
+
+use_of: Callable[[_Connection], Use] = attrgetter(_ATTRIBUTE)
+"""Return the use that a connection, or a handle, is in; of one that is idle, the last."""
+
+
+def begin_unused(connection: _Connection) -> None:
+    """Let a connection that nobody has used yet have a use, for cursors that the pool makes."""
+    _OfNobody().begin_again(connection)
+
+
+def of_psycopg(frame: FrameType) -> bool:
+    """Tell whether it is psycopg's own code that runs there."""
+    return str(frame.f_globals.get("__name__")).startswith("psycopg")
+
+
+def refuse() -> NoReturn:
+    """Refuse to do anything for a handle that was kept."""
+    raise psycopg.InterfaceError(
+        "the connection was returned to its pool, and may be somebody else's by now: make a new "
+        "cursor with connection.cursor()"
+    )
+
+
+class _ReturnedPGconn:
+    """Stands for libpq's connection in handles that were taken away: all that asks is refused."""
+
+    status = ConnStatus.BAD
+    transaction_status = TransactionStatus.UNKNOWN
+
+    def __getattr__(self, name: str) -> Any:
+        refuse()
+
+
+class _OfNobody(Use):
+    is_of_nobody = True
+
+    def __init__(self) -> None:
+        self.open_cursors, self.server_cursors = [], []
+
+
+_RETURNED: dict[str, Any] = {
+    "pgconn": _ReturnedPGconn(),
+    "lock": nullcontext(),
+    "_closed": True,
+    _ATTRIBUTE: _OfNobody(),
+}
