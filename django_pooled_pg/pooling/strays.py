@@ -37,6 +37,7 @@ class Strays:
         self._connector = connector
         self._looked_at = -math.inf
         self._seen: set[Connection] = set()
+        self._seen_leases: set[Lease] = set()
         # How many slots were without a connection, and in how many looks.
         self._lost, self._lost_looks = 0, 0
 
@@ -46,10 +47,13 @@ class Strays:
             return early
         self._looked_at = monotonic()
         # On its way somewhere in one look is normal; in two looks, it won't arrive.
-        found = self.find()
+        found, leases = self.find(), self._given_back()
         for connection in found & self._seen:
             self._give_up(connection)
-        self._seen = found
+        with self._ledger.lock:
+            for lease in leases & self._seen_leases:
+                self._forget(lease)  # its connection did arrive
+        self._seen, self._seen_leases = found, leases
         self._count_slots()
         return LOOK_EVERY
 
@@ -58,16 +62,27 @@ class Strays:
 
         Those on their way from one to the other are among them.
         """
-        ledger = self._ledger
+        ledger, backing = self._ledger, self._ledger.backing
         with ledger.lock:
             strays = self._connector.alive()
-            strays.update(lease.connection for lease in ledger.leases | ledger.leaving)
-            if ledger.backing is not None:
-                strays.difference_update(ledger.backing.idle_connections())
+            for lease in ledger.leases | ledger.leaving:
+                strays.add(lease.connection)
+                strays -= lease.backing.with_workers()
+            if backing is not None:
+                strays.difference_update(backing.idle_connections(), backing.with_workers())
             strays.difference_update(
                 lease.connection for lease in ledger.leases if self._is_in_hands(lease)
             )
-            return {c for c in strays if not session_of(c).with_worker}
+            return {c for c in strays if not session_of(c).in_check}
+
+    def _given_back(self) -> set[Lease]:
+        ledger = self._ledger
+        with ledger.lock:
+            return {lease for lease in ledger.leases if lease.returned} | ledger.leaving
+
+    def _forget(self, lease: Lease) -> None:
+        self._ledger.leases.discard(lease)
+        self._ledger.leaving.discard(lease)
 
     def _is_in_hands(self, lease: Lease) -> bool:
         if lease.returned:
@@ -89,8 +104,7 @@ class Strays:
                     lease.returned = True
                     lease.use.end()
                     ledger.counters.returns += 1
-                ledger.leases.discard(lease)
-                ledger.leaving.discard(lease)
+                self._forget(lease)
                 backing = lease.backing
             ledger.counters.reclaimed += 1
             session_of(connection).given_up = True
@@ -108,7 +122,8 @@ class Strays:
             have.update(
                 x.connection for x in ledger.leases | ledger.leaving if x.backing is backing
             )
-            have.update(c for c in self._connector.alive() if session_of(c).with_worker)
+            have.update(c for c in self._connector.alive() if session_of(c).in_check)
+            have |= backing.with_workers()
             lost = backing.size - len(have)
             if lost <= 0 or lost != self._lost or backing.is_making():
                 self._lost, self._lost_looks = lost, 0

@@ -138,7 +138,7 @@ class Supply:
             backing = ledger.backing
             asked = backing.take_idle_if(lambda connection: True) if backing is not None else []
             for connection in asked:
-                session_of(connection).with_worker = True
+                session_of(connection).in_check = True
         if backing is None or not asked:
             return 0, 0
         dead: list[Connection] = []
@@ -149,7 +149,7 @@ class Supply:
         finally:
             # Whatever came between (no more threads, an interrupt): each one has to go somewhere.
             for connection in asked:
-                session_of(connection).with_worker = False
+                session_of(connection).in_check = False
                 if connection not in dead:
                     session_of(connection).idle_since = monotonic()
                     backing.put(connection)

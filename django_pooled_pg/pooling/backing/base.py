@@ -35,12 +35,23 @@ from .claim import Claim, ConnectFailed
 class _Call(MaintenanceTask):
     """Whatever is to be done in a worker thread, also when the pool is being closed."""
 
-    def __init__(self, pool: Any, function: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: Any, function: Callable[[], None], connection: Connection | None = None
+    ) -> None:
         super().__init__(pool)
         self._function = function
+        self.connection = connection
+        self._running: set[Connection] = pool.running
 
     def run(self) -> None:
-        self._function()
+        if self.connection is None:
+            self._function()
+            return
+        self._running.add(self.connection)
+        try:
+            self._function()
+        finally:
+            self._running.discard(self.connection)
 
     def _run(self, pool: ConnectionPool[Any]) -> None:
         raise NotImplementedError  # run() is all there is
@@ -48,6 +59,11 @@ class _Call(MaintenanceTask):
 
 class BaseBacking(ConnectionPool[Connection]):
     """What both kinds of psycopg_pool get from us."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The connections that workers do something with. A set, whose operations are atomic.
+        self.running: set[Connection] = set()
 
     @property
     def idle(self) -> int:
@@ -126,13 +142,16 @@ class BaseBacking(ConnectionPool[Connection]):
                 self._maybe_grow_pool()
         return surplus
 
-    def in_worker(self, function: Callable[[], None]) -> bool:
-        """Call `function` in a worker thread, unless the pool is closed: then return `False`."""
+    def in_worker(self, function: Callable[[], None], connection: Connection) -> bool:
+        """Call `function` in a worker thread, unless the pool is closed: then return `False`.
+
+        It is done with `connection`, which is found `with_workers` until then.
+        """
         # With the lock: what comes before close() is run by the workers before they stop.
         with self._lock:
             if self._closed:
                 return False
-            self.run_task(_Call(self, function))
+            self.run_task(_Call(self, function, connection))
             return True
 
     def borrow(self, timeout: float) -> Connection:
@@ -174,6 +193,13 @@ class BaseBacking(ConnectionPool[Connection]):
     def _grow(self) -> None:
         with self._lock:
             super()._maybe_grow_pool()
+
+    def with_workers(self) -> set[Connection]:
+        """Return the connections that workers have, or are going to have."""
+        # No flag on the connection: an interrupt could part it from what it says.
+        with self._tasks.mutex:
+            queued = [task.connection for task in self._tasks.queue if isinstance(task, _Call)]
+        return {connection for connection in queued if connection is not None} | self.running
 
     def is_making(self) -> bool:
         """Tell whether it may be making a connection, or about to."""

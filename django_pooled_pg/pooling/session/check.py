@@ -44,14 +44,14 @@ class Check:
             return answers(connection)
         if callable(self._how):
             # It may take its time, and isn't lost.
-            session.with_worker = True
+            session.in_check = True
             try:
                 with_handle(connection, self._how)
             except Exception as ex:  # that is how a check says no
                 logger.info("The pool's 'check' refused a connection: %s", ex)
                 return False
             finally:
-                session.with_worker = False
+                session.in_check = False
             return connection.pgconn.transaction_status == IDLE
         return True
 

@@ -84,11 +84,18 @@ class _Handle:
     def __del__(self) -> None:
         """Say nothing of a connection that is open: it is the pool's."""
 
+    def __getattr__(self, name: str) -> Any:
+        _current(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
 
 class _RawHandle(_Base):
     """The connection as its borrower has it: it notes what is done with it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
+        use = use_of(self)
+        if use.is_of_nobody and name.startswith("_"):
+            return  # psycopg ends what it had begun, as a notifies() that is collected
         use = _current(self)
         if name == "autocommit":
             use.quick.autocommit = value

@@ -83,12 +83,11 @@ class Reset:
 
         One that can't be reset is closed, and psycopg_pool replaces it.
         """
-        session = session_of(connection)
         if connection.closed or backing.closed:
             pass  # psycopg_pool sees to it
         elif self._keeps:
-            session.with_worker = True
-            if backing.in_worker(partial(self._reset_and_put, backing, connection, use)):
+            reset_and_put = partial(self._reset_and_put, backing, connection, use)
+            if backing.in_worker(reset_and_put, connection):
                 return
         else:
             backing.drop(connection)
@@ -107,8 +106,8 @@ class Reset:
             )
             connection.close()
         session.idle_since = monotonic()
-        session.with_worker = False
-        backing.put(connection)
+        if not session.given_up:
+            backing.put(connection)
 
     def apply(self, connection: Connection, use: Use) -> bool:
         """Undo what was done, at the price of a round trip or more; tell whether it was reset.

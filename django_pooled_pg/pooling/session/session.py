@@ -61,8 +61,8 @@ class Session:
     idle_since: float = field(default_factory=monotonic)
     # Who was told of it since it was new or reset, in the words of whoever tells.
     announced_to: list[Any] | None = None
-    # Whether a worker is resetting or checking it, so that it is neither idle nor lent.
-    with_worker: bool = False
+    # Whether it is being checked, so that it is neither idle nor lent.
+    in_check: bool = False
     # Whether it was given up, because nobody seemed to have it.
     given_up: bool = False
     # Whether the server didn't want writes from the start: a standby, for example.

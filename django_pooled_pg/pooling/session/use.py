@@ -161,5 +161,6 @@ _RETURNED: dict[str, Any] = {
     "pgconn": _ReturnedPGconn(),
     "lock": nullcontext(),
     "_closed": True,
+    "_pool": None,
     _ATTRIBUTE: _OfNobody(),
 }

@@ -1,0 +1,154 @@
+"""An interrupt at any moment of a borrow or a return: nobody gets another's session, no slot is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.processes import run_script
+
+SCRIPT = """
+import dis, functools, logging, pathlib, sys, time
+import psycopg_pool
+import django_pooled_pg
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.pooling import housekeeping, strays
+logging.disable()
+sys.unraisablehook = lambda unraisable: None  # interrupts that hit destructors
+# Seconds are for people.
+strays.LOOK_EVERY = housekeeping.LOOK_EVERY = 0.02
+strays._LEAST_AGE = 0.1
+
+PATHS = tuple(str(pathlib.Path(m.__file__).parent) for m in (django_pooled_pg, psycopg_pool))
+
+class Interrupt(BaseException):
+    pass
+
+# After these Python looks for signals, and lets their handlers raise. (What is in between, such as
+# the end of a `with` and the call of its `__exit__`, no interrupt can part.)
+LOOKS = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD"}
+
+@functools.cache
+def moments(code):
+    '''Return the offsets of opcodes before which an interrupt may come.'''
+    table = dis._parse_exception_table(code)
+    def handler(offset):
+        return next((e.target for e in reversed(table) if e.start <= offset < e.end), None)
+    found, before = set(), None
+    for instruction in dis.get_instructions(code):
+        if before is not None and before.opname in LOOKS:
+            if handler(before.offset) == handler(instruction.offset):
+                found.add(instruction.offset)
+        before = instruction
+    return found
+
+class Interrupter:
+    '''Raises at the moment of that number, counted over all frames of the packages.'''
+
+    def __init__(self, at):
+        self.at, self.count = at, 0
+
+    def __call__(self, frame, event, arg):
+        if not frame.f_code.co_filename.startswith(PATHS):
+            return None
+        frame.f_trace_opcodes = True
+        return self.within
+
+    def within(self, frame, event, arg):
+        if event == "opcode" and frame.f_lasti in moments(frame.f_code):
+            self.count += 1
+            if self.count == self.at:
+                sys.settrace(None)
+                raise Interrupt
+        return self.within
+
+def run(at):
+    '''Return how many opcodes there were.'''
+    interrupter = Interrupter(at)
+    sys.settrace(interrupter)
+    try:
+        work()
+    except Interrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return interrupter.count
+
+def nothing_is_lost():
+    s = pool.statistics()
+    return s.in_use == s.waiting == 0 and s.idle == s.size
+
+def wait(deadline):
+    while not nothing_is_lost():
+        assert time.monotonic() < deadline, (pool.statistics(), pool._ledger, pool.strays.find())
+        time.sleep(0.01)
+
+connection.ensure_connection()
+other = DatabaseWrapper(connection.settings_dict, "default")
+pool = connection.pool
+connection.close()
+run(0)
+count = run(0)
+assert count > 60, count
+for at in range(1, count + 1):
+    run(at)
+    mine = connection._lease
+    other.ensure_connection()
+    theirs = other._lease
+    if mine is not None and connection.connection is not None:
+        assert mine.connection is not theirs.connection, at
+        assert connection.connection is mine.use.raw, at
+    idle = pool._ledger.backing.idle_connections()
+    assert theirs.connection not in idle, at
+    assert len(set(idle)) == len(idle), at
+    with other.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    other.close()
+    connection.close()
+    if at % 40 == 0:
+        wait(time.monotonic() + 10)
+wait(time.monotonic() + 10)
+leases = [pool.borrow() for _ in range(pool.config.max_size)]
+assert len({lease.connection for lease in leases}) == pool.config.max_size
+for lease in leases:
+    pool.give_back(lease)
+pool.close()
+"""
+
+WORK = {
+    "request": """
+from django.core.signals import request_finished, request_started
+request_started.send(sender=None)
+def work():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    connection.close()
+""",
+    "early": """
+def work():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+""",
+    "changed": """
+def work():
+    with connection.cursor() as cursor:
+        cursor.execute("SET work_mem = '5MB'")
+    connection.close()
+""",
+    "dead": """
+def work():
+    for idle in pool._ledger.backing.idle_connections():
+        idle.close()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+""",
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("work", WORK)
+def test_at_any_moment(database: dict[str, Any], work: str) -> None:
+    options = {"pool": {"max_size": 60, "timeout": 10}}
+    run_script(WORK[work] + SCRIPT, {"default": {**database, "OPTIONS": options}})
