@@ -1,12 +1,17 @@
 """Owns recognising statements that change the state of their session; runs none.
 
-Only what is written in the statement can be seen: a function that calls `set_config` is not.
+Only what is written in the statement can be seen: a function that calls `set_config` is not, and
+neither is the value of a parameter. Where a word is by PostgreSQL's rules, the scanner knows; what
+isn't known to be harmless, changes something.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from .scanner import END, ESCAPED_NAME, LITERAL, NAME, OTHER, UNENDED, WORD, tokens
 
 # What a statement may leave behind in its session. Plain numbers: an enum costs each query more.
 # Nothing: it only reads, and calls no function but well-known ones.
@@ -18,113 +23,270 @@ CHANGES = 2
 # And types, which sessions that are open don't know.
 NEW_TYPES = 3
 
-_COMMANDS = (
-    r"SET(?!\s+(?:LOCAL|TRANSACTION|CONSTRAINTS)\b)|RESET|DISCARD|LISTEN|UNLISTEN"
-    # WITH HOLD cursors outlive their transaction; DO and CALL may do whatever there is.
-    r"|PREPARE(?!\s+TRANSACTION\b)|DEALLOCATE|DECLARE|LOAD|DO|CALL"
-)
-_FUNCTIONS = (
-    r"set_config|setseed|set_limit|nextval|setval|dblink_connect(?:_u)?"
-    r"|pg_(?:try_)?advisory_lock(?:_shared)?"
-)
-# Possessive, and with a limit: no statement may make this try again and again.
-_BLANKS = r"(?:\s|\(|--[^\n]*+|/\*(?:[^*]|\*(?!/)){0,2000}+\*/)*+"
 
-_TYPES = r"\b(?:CREATE|ALTER)\s+(?:EXTENSION|TYPE)\b"
-_CHANGES = re.compile(
-    rf"(?:\A|;){_BLANKS}(?:{_COMMANDS})\b|{_TYPES}"
-    rf"|\b(?:{_FUNCTIONS})\"?\s*\("
-    r"|\b(?:CREATE|REPLACE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b"
-    r"|\bpg_temp\b",
-    re.IGNORECASE,
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What statements, and the tags of their results, begin with when they leave nothing behind that
+# outlives their transaction. RETURN is in the bodies of functions.
+_HARMLESS = _words(
+    "abort alter analyse analyze begin checkpoint close cluster comment commit copy create delete"
+    " drop end explain fetch grant import insert lock merge move notify reassign refresh reindex"
+    " release repack return revoke rollback savepoint security select show start table truncate"
+    " update vacuum values with"
 )
-_NEW_TYPES = re.compile(_TYPES, re.IGNORECASE)
-_WORD = re.compile(r"\w+")
+# Those of which the second word decides.
+_DEPEND = {"set": _words("local transaction constraints"), "prepare": _words("transaction")}
+_FUNCTIONS = _words(
+    "set_config setseed set_limit nextval setval"
+    " pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared"
+    " dblink_connect dblink_connect_u dblink_disconnect dblink_open dblink_send_query"
+    " pg_create_logical_replication_slot pg_create_physical_replication_slot"
+    " pg_copy_logical_replication_slot pg_copy_physical_replication_slot"
+    " pg_replication_origin_session_setup pg_replication_origin_session_reset"
+    " pg_backup_start pg_start_backup pg_backup_stop pg_stop_backup"
+    # These run statements that they are given as text.
+    " query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite"
+    " crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table"
+)
+# A statement that begins harmlessly and has none of these anywhere, be it in a literal, leaves
+# nothing behind. To look for them is faster than the scanner, which has to tell where they are.
+_SIGNS = _words(
+    '; u&" pg_temp pg_settings set_ setseed nextval setval advisory dblink replication backup'
+    " query_to_xml ts_stat ts_rewrite crosstab connectby xpath_table"
+)
+_WRITES = _words("insert update delete merge")
+_SIGNS_IN_OTHERS = _SIGNS | _words("temp extension type execute")
+# Words, also quoted ones, that mean something where they are; and those with pg_temp.
+_NOTED = _words("pg_settings temp temporary extension type execute update merge for into")
+_NAMES = frozenset([WORD, NAME])
+_UNSURE = frozenset([ESCAPED_NAME, UNENDED])
 # What may be there before a bracket without being a function that somebody wrote: keywords, and
 # the functions that the ORM uses most.
-_WELL_KNOWN = frozenset(
-    [
-        "select",
-        "from",
-        "where",
-        "and",
-        "or",
-        "not",
-        "in",
-        "on",
-        "as",
-        "by",
-        "any",
-        "all",
-        "exists",
-        "union",
-        "except",
-        "intersect",
-        "distinct",
-        "when",
-        "then",
-        "else",
-        "case",
-        "having",
-        "limit",
-        "using",
-        "over",
-        "filter",
-        "count",
-        "sum",
-        "min",
-        "max",
-        "avg",
-        "coalesce",
-        "upper",
-        "lower",
-        "length",
-        "cast",
-        "extract",
-    ]
+_WELL_KNOWN = _words(
+    "select from where and or not in on as by any all exists union except intersect distinct when"
+    " then else case having limit using over filter count sum min max avg coalesce upper lower"
+    " length cast extract"
 )
-_NOT_PLAIN = re.compile(r";|--|/\*|\b(?:FOR|INTO)\b", re.IGNORECASE)
-_LAST_WORD = re.compile(r"(?<![\w$.])\w+\Z")
-# Of what is before a bracket, so many characters are looked at.
-_NEAR = 100
+# After which TEMP is no name.
+_BEFORE_TEMP = _words("create replace into local global")
+# psycopg's %(...)s, with a name that would mean something where it isn't one.
+_ODD_NAME = re.compile(r"%\([^)%]*?(?:['\"$;%\n\r]|--|/\*)")
+# DO and CALL may do whatever there is.
+_PREPARES = re.compile(r"\b(?:PREPARE|DO|CALL)\b", re.IGNORECASE)
+# Characters: of a statement that is remembered, of all of those, and what an entry adds.
+_LONGEST = 20_000
+_MOST = 4_000_000
+_ENTRY = 200
 
-_PREPARES = re.compile(r"\bPREPARE\b", re.IGNORECASE)
+
+def _is_odd(sql: str) -> bool:
+    """Tell whether the server may read something else: libpq stops at a NUL, for example."""
+    return "\0" in sql or "\ufffd" in sql or _ODD_NAME.search(sql) is not None
 
 
-# The ORM sends the same few statements again and again.
-@lru_cache(maxsize=1000)
-def effect_of(sql: str) -> int:
-    """Tell what a statement (or several) may leave behind: the greatest of the numbers above.
+class _Reader:
+    """Reads a text from its tokens. What it has come to is in `effect` and so on."""
 
-    May say `CHANGES` for nothing, as for a word inside a literal: that costs a reset.
+    def __init__(self, sql: str) -> None:
+        self.effect = UNKNOWN
+        # The command or function that changes, or "".
+        self.command = ""
+        # How many SET LOCAL and SET TRANSACTION there are: the server calls them SET.
+        self.local_sets = 0
+        # Whether it is one SELECT that calls nothing but well-known functions.
+        self._only_reads = True
+        self._begin()
+        if _is_odd(sql):
+            self._changes("")
+        else:
+            self._read(sql)
+        if self.effect == UNKNOWN and self._only_reads and self._first == "select":
+            self.effect = NOTHING
+
+    def _begin(self) -> None:
+        """Begin a statement."""
+        self._first = self._second = ""
+        # What SET LOCAL sets.
+        self._target = ""
+        self._updates = False
+
+    def _changes(self, command: str, effect: int = CHANGES) -> None:
+        self.effect = max(self.effect, effect)
+        self.command = self.command or command.upper()
+
+    def _read(self, sql: str) -> None:
+        last_kind, last, before_last = END, "", ""
+        for kind, text in tokens(sql):
+            if not self._first and kind != END:
+                self._read_first(kind, text)
+            elif self._first in _DEPEND:
+                self._read_dependent(kind, text)
+            if kind == OTHER:
+                if text[0] == "(" and last_kind in _NAMES:
+                    self._read_call(last_kind, last, before_last)
+            elif kind in _NAMES:
+                if text in _NOTED or text[:7] == "pg_temp":
+                    self._read_noted(kind, text, last)
+            elif kind == END:
+                self._begin()
+                self._only_reads = False
+            elif kind in _UNSURE:
+                self._changes("")
+            before_last, last_kind, last = last, kind, text
+
+    def _read_first(self, kind: str, text: str) -> None:
+        if kind == WORD:
+            self._first = text
+            if text not in _HARMLESS and text not in _DEPEND:
+                self._changes(text)
+        else:
+            self._only_reads = False
+
+    def _read_dependent(self, kind: str, text: str) -> None:
+        """Tell SET LOCAL, SET TRANSACTION, SET CONSTRAINTS and PREPARE TRANSACTION apart.
+
+        None of these words is reserved: `SET local.x = 1` and `PREPARE transaction AS SELECT 1` are
+        something else.
+        """
+        if not self._second:
+            self._second = text or kind
+            if kind != WORD or text not in _DEPEND[self._first]:
+                self._changes(self._first)
+        elif not self._target:
+            self._target = text.lower() or kind
+            if self._first == "prepare":
+                is_it = kind == LITERAL or text[:1] == "'"
+            else:
+                is_it = kind == NAME or (kind == WORD and text != "to")
+                self.local_sets += self._second != "constraints"
+            # What is after it would be read by other rules.
+            if not is_it or self._target == "standard_conforming_strings":
+                self._changes(self._first)
+        elif self._target in ("search_path", "schema") and (
+            # Tables become temporary ones then, and outlive the transaction.
+            kind == LITERAL or "pg_temp" in text.lower()
+        ):
+            self._changes(self._first)
+
+    def _read_noted(self, kind: str, text: str, last: str) -> None:
+        if text[:7] == "pg_temp":  # also pg_temp_3, by which it can be had, too
+            self._changes(text)
+        elif text == "pg_settings":
+            if self._updates:
+                self._changes(text)
+        elif kind == NAME:
+            pass
+        elif text in ("temp", "temporary"):
+            if last in _BEFORE_TEMP:
+                self._changes(text)
+        elif text in ("extension", "type"):
+            if last in ("create", "alter"):
+                self._changes(text, NEW_TYPES)
+        elif text == "execute":
+            if self._first == "explain" or (self._first == "create" and last == "as"):
+                self._changes(text)
+        elif text in ("update", "merge"):
+            self._updates = True
+        else:  # FOR UPDATE, or INTO a new table
+            self._only_reads = False
+
+    def _read_call(self, kind: str, name: str, before: str) -> None:
+        if name in _FUNCTIONS:
+            self._changes(name)
+        elif kind == NAME or name not in _WELL_KNOWN or before.rstrip().endswith("."):
+            self._only_reads = False
+
+
+_Key = TypeVar("_Key", str, bytes)
+
+
+class _Known(dict[_Key, int]):
+    """Answers that were given before: a hit is one call of dict's own code, in C.
+
+    Bounded in the memory that it takes, whatever it is asked for.
     """
-    if _CHANGES.search(sql) is not None:
-        return NEW_TYPES if _NEW_TYPES.search(sql) is not None else CHANGES
-    return NOTHING if _is_plain_read(sql) else UNKNOWN
+
+    def __init__(self, answer: Callable[[_Key], int]) -> None:
+        super().__init__()
+        self._answer: Callable[[_Key], int] = answer
+        self._size = 0
+
+    def __missing__(self, key: _Key) -> int:
+        answer = self._answer(key)
+        if len(key) <= _LONGEST:
+            self._size += len(key) + _ENTRY
+            if self._size > _MOST:
+                # All at once: to tell which is the oldest would cost each hit.
+                self.clear()
+                self._size = len(key) + _ENTRY
+            self[key] = answer
+        return answer
 
 
-def _is_plain_read(sql: str) -> bool:
-    if sql[:7].upper() != "SELECT " or _NOT_PLAIN.search(sql) is not None:
-        return False
-    bracket = sql.find("(")
-    while bracket >= 0:
-        before = sql[max(0, bracket - _NEAR) : bracket].rstrip()
-        if before[-1:] in ('"', ""):
-            return False
-        if before[-1].isalnum() or before[-1] in "_$":
-            word = _LAST_WORD.search(before)
-            if word is None or word[0].lower() not in _WELL_KNOWN:
-                return False
-        bracket = sql.find("(", bracket + 1)
-    return True
+def _effect(sql: str) -> int:
+    first = next((text for kind, text in tokens(sql) if kind == WORD), "")
+    # Of a SELECT we want to know more, unless it is so long that what it costs is elsewhere.
+    if first in _HARMLESS and (first != "select" or len(sql) > _LONGEST) and not _is_odd(sql):
+        lower = sql.lower()
+        if not any(sign in lower for sign in (_SIGNS if first in _WRITES else _SIGNS_IN_OTHERS)):
+            return UNKNOWN
+    return _Reader(sql).effect
+
+
+effect_of: Callable[[str], int] = _Known(_effect).__getitem__
+"""Tell what a statement (or several) may leave behind: the greatest of the numbers above.
+
+Where its text can't be read for sure, it is `CHANGES`: that costs a reset.
+"""
+
+_local_sets: Callable[[str], int] = _Known[str](lambda sql: _Reader(sql).local_sets).__getitem__
+
+
+def _effect_of_tag(tag: bytes) -> int:
+    words = tag.decode(errors="replace").lower().split()
+    if words[:1] == ["select"]:
+        return NOTHING
+    if words[:1] in (["create"], ["alter"]) and words[1:] in (["extension"], ["type"]):
+        return NEW_TYPES
+    if words and words[0] in _HARMLESS:
+        return UNKNOWN
+    return (
+        UNKNOWN
+        if words in (["set"], ["set", "constraints"], ["prepare", "transaction"])
+        else CHANGES
+    )
+
+
+_tag_effect: Callable[[bytes], int] = _Known(_effect_of_tag).__getitem__
+
+
+def effect_after(sql: str, tags: Iterable[bytes | None]) -> int:
+    """Tell the same of a statement that ran, from the tags of its results as well.
+
+    The tags are libpq's `command_status`, of all results of one execution; those of errors are
+    empty. They are the server's word for the commands that ran; which functions those called, and
+    whether a table was temporary, only the statement tells.
+    """
+    effect = words = effect_of(sql)
+    sets = 0
+    for tag in tags:
+        if tag:
+            command = tag.rstrip(b" 0123456789")
+            if command == b"SET":
+                sets += 1
+            effect = max(effect, _tag_effect(command))
+    if effect < CHANGES and (effect > words == NOTHING or (sets and sets > _local_sets(sql))):
+        return CHANGES  # it wasn't what we took it for
+    return effect
 
 
 def prepares(sql: str) -> bool:
-    """Tell whether a statement may be a `PREPARE`."""
+    """Tell whether a statement may be a `PREPARE`, or run one."""
     return _PREPARES.search(sql) is not None
 
 
 def command_of(sql: str) -> str:
     """Return, for people to read, which command or function `CHANGES`: `"SET"`, for example."""
-    found = _CHANGES.search(sql)
-    return _WORD.findall(found[0])[-1].upper() if found is not None else "?"
+    return _Reader(sql).command or "?"

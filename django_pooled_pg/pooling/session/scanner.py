@@ -1,0 +1,128 @@
+"""Owns PostgreSQL's lexical rules: cuts a text into tokens; knows no command and no function.
+
+https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and flex' rules in the server's
+scan.l. One pass, whose work grows with the text's length and not faster: no pattern here can try
+anything twice, since nothing that follows a repetition can fail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# Kinds of tokens. A word is a keyword or an identifier, and comes in lower case.
+WORD = "word"
+# A quoted identifier, without its quotes.
+NAME = "name"
+# U&"...": an identifier that may be any.
+ESCAPED_NAME = "escaped_name"
+# E'...', U&'...' (or its beginning) and $$...$$: literals whose text needs more than a look.
+LITERAL = "literal"
+# All else up to the next of the others: operators, brackets, numbers, plain literals.
+OTHER = "other"
+# The semicolon.
+END = "end"
+# A literal or quoted identifier without an end; or a comment. Nothing follows.
+UNENDED = "unended"
+UNENDED_COMMENT = "unended_comment"
+
+# Every character outside of ASCII is a letter to PostgreSQL, and none of them is a blank.
+_LETTER = r"[^\x00-@\[-^`{-\x7f]"
+_IN_WORD = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
+_TAG = rf"(?:{_LETTER}[^\x00-/:-@\[-^`{{-\x7f]*)?"
+_BLANKS = r"[ \t\n\r\f\v]*"
+
+# Each begins with a character that no other begins with, but for letters; the frequent ones first.
+_TOKEN = re.compile(
+    # \Z: blanks at the end would be tried again and again otherwise.
+    rf"{_BLANKS}(?:"
+    # psycopg's placeholders where there are many of them: in VALUES and IN. The limit is for the
+    # memory that repeating takes.
+    r"(?P<other>(?:[^A-Za-z_'\"$;/%\-\x80-\U0010ffff]+|'[^']*'|%s(?=[,)])|%|-(?!-)|/(?!\*)"
+    rf"|\$(?!{_TAG}\$)){{1,500}})"
+    r'|(?P<name>"[^"]*")'
+    r"|(?P<escaped>[eE]')"
+    r"|(?P<literal>[uU]&(?='))"
+    r'|(?P<escaped_name>[uU]&"[^"]*")'
+    rf"|(?P<word>{_LETTER}{_IN_WORD}*)"
+    r"|(?P<end>;)"
+    r"|(?P<comment>--[^\n\r]*|/\*[^*/]*\*/)"
+    r"|(?P<long_comment>/\*)"
+    rf"|(?P<dollar>\${_TAG}\$)"
+    r"|(?P<unended>['\"])"
+    r"|\Z)"
+)
+_IN_COMMENT = re.compile(r"/\*|\*/")
+_IN_ESCAPED = re.compile(r"\\.|''|'", re.DOTALL)
+
+
+def tokens(sql: str) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of each token; comments and blanks are none.
+
+    A backslash means something in E'...' only: `standard_conforming_strings` is on.
+    """
+    position = 0
+    # Where E'...' ended, as long as nothing but blanks and comments followed: after a line's end
+    # it goes on, with its backslashes.
+    escaped_end = -1
+    while position >= 0:
+        for token in _TOKEN.finditer(sql, position):
+            kind = token.lastgroup
+            if kind == WORD:
+                escaped_end = -1
+                yield WORD, token[WORD].lower()
+            elif kind == NAME:
+                escaped_end = -1
+                yield NAME, token[NAME][1:-1]
+            elif kind == OTHER:
+                text = token[OTHER]
+                if escaped_end >= 0 and text[0] == "'":
+                    start = token.start(OTHER)
+                    between = sql[escaped_end:start]
+                    if "\n" in between or "\r" in between:
+                        position = escaped_end = _escaped_end(sql, start + 1)
+                        break
+                escaped_end = -1
+                yield OTHER, text
+            elif kind == "comment":
+                if token[kind][0] == "/":
+                    escaped_end = -1
+            elif kind == "long_comment":
+                escaped_end = -1
+                position = _comment_end(sql, token.end())
+                break
+            elif kind == "escaped":
+                yield LITERAL, ""
+                position = escaped_end = _escaped_end(sql, token.end())
+                break
+            elif kind == "dollar":
+                escaped_end = -1
+                yield LITERAL, ""
+                delimiter = token[kind]
+                end = sql.find(delimiter, token.end())
+                position = end + len(delimiter) if end >= 0 else -1
+                break
+            elif kind is None:
+                return
+            else:
+                escaped_end = -1
+                yield kind, token[kind]
+                if kind == UNENDED:
+                    return
+    yield (UNENDED_COMMENT if kind == "long_comment" else UNENDED), ""
+
+
+def _comment_end(sql: str, start: int) -> int:
+    depth = 1
+    for found in _IN_COMMENT.finditer(sql, start):
+        depth += 1 if found[0] == "/*" else -1
+        if depth == 0:
+            return found.end()
+    return -1
+
+
+def _escaped_end(sql: str, start: int) -> int:
+    for found in _IN_ESCAPED.finditer(sql, start):
+        if found[0] == "'":
+            return found.end()
+    return -1
