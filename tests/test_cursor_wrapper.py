@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.db import ProgrammingError
+from django.db.backends.utils import CursorWrapper as DjangoCursorWrapper
 from django.db.transaction import TransactionManagementError
 
 from django_pooled_pg.base import DatabaseWrapper
@@ -80,3 +81,61 @@ def test_queries_are_logged_as_ever(make_wrapper: MakeWrapper) -> None:
         cursor.execute("SELECT 1")
         assert cursor.fetchall() == [(1,)]
     assert [query["sql"] for query in wrapper.queries_log] == ["SELECT 1"]
+
+
+@pytest.mark.parametrize("method", ["fetchone", "fetchmany", "fetchall", "close"])
+def test_a_subclass_sees_each_access(make_wrapper: MakeWrapper, method: str) -> None:
+    """As django-debug-toolbar does, to forbid queries."""
+
+    class Forbidden(Exception):
+        pass
+
+    class Guard:
+        def __getattr__(self, name: str) -> Any:
+            raise Forbidden(name)
+
+    with make_wrapper().cursor() as cursor:
+        guarded = type("Guarded", (Guard, type(cursor)), {})(cursor.cursor, cursor.db)
+        with pytest.raises(Forbidden, match=method):
+            getattr(guarded, method)
+
+
+def test_a_subclass_has_its_own_ways(make_wrapper: MakeWrapper) -> None:
+    seen: list[str] = []
+
+    class Own(CursorWrapper):
+        def _execute(self, sql: str, *args: Any) -> Any:
+            seen.append(sql)
+            return super()._execute(sql, *args)  # type: ignore[misc]
+
+        def fetchone(self) -> Any:
+            return super().fetchone() or ()
+
+        def __getattr__(self, name: str) -> Any:
+            seen.append(name)
+            return super().__getattr__(name)
+
+    with make_wrapper().cursor() as cursor:
+        own = Own(cursor.cursor, cursor.db)
+        own.execute("SELECT 1")
+        assert own.fetchone() == (1,)
+        assert own.fetchall() == []
+    assert seen == ["SELECT 1", "fetchall"]
+
+
+@pytest.mark.parametrize("name", ["execute", "_execute", "_execute_with_wrappers"])
+def test_what_patches_djangos_class_is_called(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seen: list[Any] = []
+    djangos = getattr(DjangoCursorWrapper, name)
+
+    def patched(self: Any, sql: str, *args: Any, **kwargs: Any) -> Any:
+        seen.append(sql)
+        return djangos(self, sql, *args, **kwargs)
+
+    monkeypatch.setattr(DjangoCursorWrapper, name, patched)
+    with make_wrapper().cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert seen == ["SELECT 1"]

@@ -16,7 +16,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
-from .statements import CHANGES, effect_of
+from .statements import CHANGES, effect_after, effect_of
 from .use import Use, begin_unused, of_psycopg, use_of
 
 if TYPE_CHECKING:
@@ -88,14 +88,22 @@ class NotingCursor(_Base):
             return connection
         return use.raw
 
-    def _note(self, query: Query) -> None:
+    def _note(self, query: Query) -> str:
+        """Note what a statement is about to do; return its text."""
         if isinstance(query, Composable):
             query = query.as_string(self)
         elif isinstance(query, bytes):
             query = query.decode(errors="replace")
         elif not isinstance(query, str):  # a template string
             query = " $1 ".join(query.strings)
-        self._use.note(query)
+        self._use.note_statement(query, effect_of(query))
+        return str(query)
+
+    def _note_results(self, sql: str) -> None:
+        """Note what a statement did by what the server says of it."""
+        # Psycopg's own, of all statements of one execution.
+        tags = [result.command_status for result in self._results]
+        self._use.note_statement(sql, effect_after(sql, tags))
 
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
         use = self._use
@@ -104,8 +112,10 @@ class NotingCursor(_Base):
             # A statement known to leave nothing: nearly all of them are.
             if type(query) is str and not kwargs and not effect_of(query):
                 return self._factory.execute(self, query, params)
-            self._note(query)
-            return super().execute(query, params, **kwargs)
+            sql = self._note(query)
+            result = super().execute(query, params, **kwargs)
+            self._note_results(sql)
+            return result
         except ReadOnlySqlTransaction:
             use.refused_to_write = True
             raise
@@ -113,10 +123,11 @@ class NotingCursor(_Base):
             use.worked += monotonic() - started
 
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
-        self._note(query)
+        sql = self._note(query)
         started = monotonic()
         try:
             super().executemany(query, *args, **kwargs)
+            self._note_results(sql)
         except ReadOnlySqlTransaction:
             self._use.refused_to_write = True
             raise
@@ -166,7 +177,7 @@ class NotingServerCursor(NotingCursor):
         use = self._use
         if self.withhold and self._conn.pgconn.transaction_status == TransactionStatus.INERROR:
             # psycopg can't close it on the server then, and it outlives the transaction.
-            use.note_effect(CHANGES, "DECLARE")
+            use.note(CHANGES, "DECLARE")
         super().close()
         if self in use.server_cursors:
             use.server_cursors.remove(self)

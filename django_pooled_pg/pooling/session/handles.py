@@ -143,7 +143,7 @@ class _RawHandle(_Base):
         use.handled = True
         if getattr(gen, "gi_code", None) not in _HARMLESS:
             # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
-            use.note_effect(CHANGES, "a cursor of psycopg's own")
+            use.note(CHANGES, "a cursor of psycopg's own")
         return super().wait(gen, *args, **kwargs)
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
 
-from .statements import CHANGES, NOTHING, command_of, effect_of, prepares
+from .statements import CHANGES, NOTHING, command_of, prepares
 
 _ATTRIBUTE = "_django_pooled_pg_use"
 
@@ -83,17 +83,20 @@ class Use:
         self.quick.__dict__ = _RETURNED
         _set(self.raw, "__dict__", _RETURNED)
 
-    def note(self, sql: str) -> None:
-        """Note a statement that is about to run."""
-        self.note_effect(effect_of(sql), command_of(sql) if not self.reason else "")
-        self.prepared = self.prepared or prepares(sql)
-
-    def note_effect(self, effect: int, reason: str) -> None:
-        """Note what a statement may leave behind, and why."""
+    def note(self, effect: int, reason: str = "") -> None:
+        """Note what a statement may leave behind, and which command or function does."""
         if effect > self.effect:
             self.effect = effect
         if effect >= CHANGES and not self.reason:
             self.reason = reason
+
+    def note_statement(self, sql: str, effect: int) -> None:
+        """Note what a statement may leave behind."""
+        if effect < CHANGES:
+            self.note(effect)
+        else:
+            self.note(effect, self.reason or command_of(sql))
+            self.prepared = self.prepared or prepares(sql)
 
     def forget_effect(self) -> None:
         """Take what was done so far as what is done to each session that is new."""
@@ -114,7 +117,7 @@ class Use:
             if not cursor.closed:
                 # Not its own close(), which would ask the server.
                 psycopg.Cursor.close(cursor)
-                self.note_effect(CHANGES, "DECLARE")
+                self.note(CHANGES, "DECLARE")
         self.server_cursors = []
 
 
