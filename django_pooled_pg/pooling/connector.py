@@ -5,7 +5,6 @@ Runs in the worker threads of a psycopg_pool; must not know who waits for the co
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -18,6 +17,7 @@ from psycopg.pq import TransactionStatus
 
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
+from .process.locks import Lock, RLock
 from .session import session
 from .session.cursors import note_statements
 from .session.liveness import seems_connected
@@ -52,7 +52,7 @@ class Connector:
         self._user_configure = configure
         self._on_failure = on_failure
         # Guards what follows.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         # Every connection that is alive, wherever it is: a fork must find them all.
         self._alive: WeakSet[Connection] = WeakSet()
         self.attempts = 0
@@ -67,6 +67,7 @@ class Connector:
             self.attempts += 1
         try:
             connection = self._make.open(kwargs)
+            connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
             try:
                 session.remember(connection)
                 note_statements(connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -13,6 +12,7 @@ from psycopg.pq import TransactionStatus
 
 from ..backing.null import AnyBacking
 from ..config import Connection, PoolConfig
+from ..process.locks import Lock
 from . import session as sessions
 from .session import Session, session_of
 
@@ -32,7 +32,7 @@ class Cleaning:
         self._keeps = config.pool_class != "null"
         self._configure = configure
         # Guards `resets`, the number of sessions that were reset.
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.resets = 0
 
     def put_back(self, backing: AnyBacking, connection: Connection) -> None:
