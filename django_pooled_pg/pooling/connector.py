@@ -114,7 +114,7 @@ class Connector:
         with self._lock:
             self.failures += 1
             self.last_error = error
-            others = any(seems_connected(connection) for connection in self._alive)
+        others = any(seems_connected(connection) for connection in self.alive())
         # With other connections at work there is something to wait for; without, waiting
         # until the timeout would only hide the server's answer.
         if not others:
@@ -123,7 +123,8 @@ class Connector:
     def alive(self) -> set[Connection]:
         """Return every connection that isn't closed, wherever it is."""
         with self._lock:
-            return {connection for connection in self._alive if not connection.closed}
+            alive = list(self._alive)
+        return {connection for connection in alive if not connection.closed}
 
     def detach_all(self) -> None:
         """In a forked child: let go of every connection the parent had made."""

@@ -6,7 +6,9 @@ of a lock's `__enter__` that is written in C and the first instruction that `wit
 in Python returns without such a moment, but has one after each call that it makes. So it reads an
 attribute, which takes the lock: no call that Python makes itself, and no moment.
 
-On every Python `lock.acquire()` followed by `try:` has that moment in between: use `with`.
+On every Python `lock.acquire()` followed by `try:` has that moment in between: use `with`. And no
+loop with a condition inside of it, but call a function that loops: on 3.13 and 3.14 `with` doesn't
+look after such a loop as it starts over (python/cpython#130279).
 """
 
 from __future__ import annotations
