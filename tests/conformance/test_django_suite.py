@@ -248,9 +248,9 @@ sys.exit(code)
 
 
 def run(folder: Path, *said: str, code: int = 0, hangs: bool = False) -> Outcomes:
-    (folder / "tests").mkdir()
-    (folder / "tests/runtests.py").write_text(RUNTESTS.format(said, code, hangs))
-    return Suite(source=folder, packages=folder, parallel=1, work=folder).run("run", {}, ["a"])
+    (folder / "runtests.py").write_text(RUNTESTS.format(said, code, hangs))
+    suite = Suite(command=["runtests.py"], folder=folder, path=[folder], work=folder)
+    return suite.run("run", {}, ["a"])
 
 
 def test_a_run_to_its_end(tmp_path: Path) -> None:
