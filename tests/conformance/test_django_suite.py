@@ -227,6 +227,12 @@ def test_outcomes_are_those_that_djangos_runner_saw(tmp_path: Path) -> None:
     assert file.read_text().count('test_passes"') == 1
 
 
+def test_a_worker_process_may_import_the_recorder_in_an_empty_environment(tmp_path: Path) -> None:
+    script = "import os; os.environ.clear()\nfrom tests.conformance.django_suite import recorder"
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, cwd=tmp_path, env=environment(), check=True, timeout=60)
+
+
 PASSED = '{"id": "a.tests.T.test", "outcome": "passed", "detail": ""}'
 FAILED = '{"id": "a.tests.T.test", "outcome": "failed", "detail": "so"}'
 END = '{"end": true}'
