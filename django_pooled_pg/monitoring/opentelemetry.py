@@ -6,7 +6,6 @@ collects.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from math import inf, nextafter
@@ -16,6 +15,7 @@ from weakref import WeakSet
 from django.core.exceptions import ImproperlyConfigured
 
 from ..pooling import registry
+from ..pooling.process.locks import Lock
 from ..pooling.statistics import BOUNDS
 from .figures import Pool, by_name, since
 
@@ -41,7 +41,7 @@ _HISTOGRAMS = (
 )
 
 # Guards what follows.
-_lock = threading.Lock()
+_lock = Lock()
 _instrumented: WeakSet[MeterProvider] = WeakSet()
 _global_instrumented = False
 
@@ -128,7 +128,7 @@ class _Durations:
 
     def _start_anew(self) -> None:
         # In a forked child, whose pools begin at zero; the lock may have been held at the fork.
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._seen: dict[tuple[str, str], Pool] = {}
 
     def observe(self, options: object) -> Iterable[Observation]:

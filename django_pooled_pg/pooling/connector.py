@@ -5,7 +5,6 @@ Runs in the worker threads of a psycopg_pool; must not know who waits for the co
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -17,6 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
+from .process.locks import Lock, RLock
 from .session.cursors import note_statements
 from .session.handles import with_handle
 from .session.liveness import seems_connected
@@ -53,7 +53,7 @@ class Connector:
         self._user_configure = configure
         self._on_failure = on_failure
         # Guards what follows.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         # Every connection that is alive, wherever it is: a fork must find them all, and so must
         # whoever looks for lost ones. Strong, or a lost one would be gone, and counted for ever.
         self._alive: set[Connection] = set()
@@ -72,6 +72,7 @@ class Connector:
             self.making += 1
         try:
             connection = self._make.open(kwargs)
+            connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
             try:
                 note_statements(connection)
                 self._call_configure(connection)
@@ -120,7 +121,7 @@ class Connector:
         with self._lock:
             self.failures += 1
             self.last_error = error
-            others = any(seems_connected(connection) for connection in self._alive)
+        others = any(seems_connected(connection) for connection in self.alive())
         # With other connections at work there is something to wait for; without, waiting
         # until the timeout would only hide the server's answer.
         if not others:
@@ -129,7 +130,7 @@ class Connector:
     def alive(self) -> set[Connection]:
         """Return every connection that isn't closed, wherever it is."""
         with self._lock:
-            self._alive = {connection for connection in self._alive if not connection.closed}
+            self._alive = _open(self._alive)
             return self._alive.copy()
 
     def detach_all(self) -> None:
@@ -140,3 +141,7 @@ class Connector:
             detach_from_server(connection)
             # Cursors that are collected here later must not try to close themselves.
             use_of(connection).end_server_cursors()
+
+
+def _open(connections: set[Connection]) -> set[Connection]:
+    return {connection for connection in connections if not connection.closed}

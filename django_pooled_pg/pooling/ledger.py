@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .backing.null import AnyBacking
 from .lease import Lease
+from .process.locks import RLock
 from .statistics import Counters
 
 
@@ -19,7 +20,7 @@ class Ledger:
     while its thread holds it. Never connect, or wait for anything, while holding it.
     """
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    lock: threading.RLock = field(default_factory=RLock)
     # `None` while the pool is closed.
     backing: AnyBacking | None = None
     leases: set[Lease] = field(default_factory=set)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from .lease import HolderRef, Lease
 from .pool import Pool
 from .process import borrowers, fork
 from .process.borrowers import Borrower
+from .process.locks import RLock
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class _Entry:
 
 
 # Guards what follows. Never held while a pool opens, closes or connects.
-_lock = threading.RLock()
+_lock = RLock()
 _entries: dict[str, list[_Entry]] = {}
 _open_listeners: list[Callable[[], None]] = []
 
@@ -156,7 +156,7 @@ def _forget_in_child() -> None:
     # The lock may have been held by a thread that isn't here; its data are whole enough,
     # because they change by single list and dict operations only.
     global _lock
-    _lock = threading.RLock()
+    _lock = RLock()
     borrowers.start_anew()
     for pool in pools():
         try:

@@ -47,14 +47,17 @@ class Strays:
             return early
         self._looked_at = monotonic()
         # On its way somewhere in one look is normal; in two looks, it won't arrive.
-        found, leases = self.find(), self._given_back()
+        lock = self._ledger.lock
+        found = self.find()
         for connection in found & self._seen:
-            self._give_up(connection)
-        with self._ledger.lock:
-            for lease in leases & self._seen_leases:
-                self._forget(lease)  # its connection did arrive
+            # All of it with the lock: a borrower that has it after all sees that it is closed.
+            with lock:
+                self._give_up(connection)
+        with lock:
+            leases = self._given_back()
+            self._forget_arrived(leases & self._seen_leases)
+            self._count_slots()
         self._seen, self._seen_leases = found, leases
-        self._count_slots()
         return LOOK_EVERY
 
     def find(self) -> set[Connection]:
@@ -62,23 +65,29 @@ class Strays:
 
         Those on their way from one to the other are among them.
         """
+        with self._ledger.lock:
+            return self._find()
+
+    # What follows is called with the lock held.
+
+    def _find(self) -> set[Connection]:
         ledger, backing = self._ledger, self._ledger.backing
-        with ledger.lock:
-            strays = self._connector.alive()
-            for lease in ledger.leases | ledger.leaving:
-                strays.add(lease.connection)
-                strays -= lease.backing.with_workers()
-            if backing is not None:
-                strays.difference_update(backing.idle_connections(), backing.with_workers())
-            strays.difference_update(
-                lease.connection for lease in ledger.leases if self._is_in_hands(lease)
-            )
-            return {c for c in strays if not session_of(c).in_check}
+        strays = self._connector.alive()
+        for lease in ledger.leases | ledger.leaving:
+            strays.add(lease.connection)
+            strays -= lease.backing.with_workers()
+        if backing is not None:
+            strays.difference_update(backing.idle_connections(), backing.with_workers())
+        strays.difference_update(x.connection for x in ledger.leases if self._is_in_hands(x))
+        return {connection for connection in strays if not session_of(connection).in_check}
 
     def _given_back(self) -> set[Lease]:
         ledger = self._ledger
-        with ledger.lock:
-            return {lease for lease in ledger.leases if lease.returned} | ledger.leaving
+        return {lease for lease in ledger.leases if lease.returned} | ledger.leaving
+
+    def _forget_arrived(self, leases: set[Lease]) -> None:
+        for lease in leases:
+            self._forget(lease)
 
     def _forget(self, lease: Lease) -> None:
         self._ledger.leases.discard(lease)
@@ -90,26 +99,22 @@ class Strays:
         return lease.is_held() or monotonic() - lease.since < _LEAST_AGE
 
     def _give_up(self, connection: Connection) -> None:
+        if connection not in self._find():
+            return
+        logger.warning("Pool %r: an interrupt had lost a connection; closed it", self._pool_name)
         ledger = self._ledger
-        # All of it with the lock: a borrower that has it after all sees that it is closed.
-        with ledger.lock:
-            backing = ledger.backing
-            if connection not in self.find():
-                return
-            logger.warning(
-                "Pool %r: an interrupt had lost a connection; closed it", self._pool_name
-            )
-            for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
-                if not lease.returned:
-                    lease.returned = True
-                    lease.use.end()
-                    ledger.counters.returns += 1
-                self._forget(lease)
-                backing = lease.backing
-            ledger.counters.reclaimed += 1
-            session_of(connection).given_up = True
-            if backing is not None:
-                backing.drop(connection)
+        backing = ledger.backing
+        for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
+            if not lease.returned:
+                lease.returned = True
+                lease.use.end()
+                ledger.counters.returns += 1
+            self._forget(lease)
+            backing = lease.backing
+        ledger.counters.reclaimed += 1
+        session_of(connection).given_up = True
+        if backing is not None:
+            backing.drop(connection)
 
     def _count_slots(self) -> None:
         """Find slots that are counted as taken, but have no connection."""
@@ -117,19 +122,15 @@ class Strays:
         if backing is None or self._connector.making or self._connector.last_error is not None:
             self._lost_looks = 0
             return
-        with ledger.lock:
-            have = set(backing.idle_connections())
-            have.update(
-                x.connection for x in ledger.leases | ledger.leaving if x.backing is backing
-            )
-            have.update(c for c in self._connector.alive() if session_of(c).in_check)
-            have |= backing.with_workers()
-            lost = backing.size - len(have)
-            if lost <= 0 or lost != self._lost or backing.is_making():
-                self._lost, self._lost_looks = lost, 0
-                return
-            self._lost_looks += 1
-            if self._lost_looks >= _LOOKS_FOR_SLOTS:
-                logger.warning("Pool %r: an interrupt had lost %d slots", self._pool_name, lost)
-                backing.correct_size(lost)
-                self._lost_looks = 0
+        have = set(backing.idle_connections()) | backing.with_workers()
+        have.update(x.connection for x in ledger.leases | ledger.leaving if x.backing is backing)
+        have.update(c for c in self._connector.alive() if session_of(c).in_check)
+        lost = backing.size - len(have)
+        if lost <= 0 or lost != self._lost or backing.is_making():
+            self._lost, self._lost_looks = lost, 0
+            return
+        self._lost_looks += 1
+        if self._lost_looks >= _LOOKS_FOR_SLOTS:
+            logger.warning("Pool %r: an interrupt had lost %d slots", self._pool_name, lost)
+            backing.correct_size(lost)
+            self._lost_looks = 0

@@ -144,8 +144,8 @@ class Supply:
         dead: list[Connection] = []
         try:
             with ThreadPoolExecutor(len(asked), "django_pooled_pg-check") as executor:
-                alive = executor.map(answers, asked)
-                dead += [c for c, answered in zip(asked, alive, strict=True) if not answered]
+                alive = list(executor.map(answers, asked))
+            dead += [c for c, answered in zip(asked, alive, strict=True) if not answered]
         finally:
             # Whatever came between (no more threads, an interrupt): each one has to go somewhere.
             for connection in asked:

@@ -227,6 +227,12 @@ def test_outcomes_are_those_that_djangos_runner_saw(tmp_path: Path) -> None:
     assert file.read_text().count('test_passes"') == 1
 
 
+def test_a_worker_process_may_import_the_recorder_in_an_empty_environment(tmp_path: Path) -> None:
+    script = "import os; os.environ.clear()\nfrom tests.conformance.django_suite import recorder"
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, cwd=tmp_path, env=environment(), check=True, timeout=60)
+
+
 PASSED = '{"id": "a.tests.T.test", "outcome": "passed", "detail": ""}'
 FAILED = '{"id": "a.tests.T.test", "outcome": "failed", "detail": "so"}'
 END = '{"end": true}'
@@ -248,9 +254,9 @@ sys.exit(code)
 
 
 def run(folder: Path, *said: str, code: int = 0, hangs: bool = False) -> Outcomes:
-    (folder / "tests").mkdir()
-    (folder / "tests/runtests.py").write_text(RUNTESTS.format(said, code, hangs))
-    return Suite(source=folder, packages=folder, parallel=1, work=folder).run("run", {}, ["a"])
+    (folder / "runtests.py").write_text(RUNTESTS.format(said, code, hangs))
+    suite = Suite(command=["runtests.py"], folder=folder, path=[folder], work=folder)
+    return suite.run("run", {}, ["a"])
 
 
 def test_a_run_to_its_end(tmp_path: Path) -> None:

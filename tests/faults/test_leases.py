@@ -108,16 +108,19 @@ rng = random.Random(1)
 interrupted = 0
 backend_pid()
 connection.close()
+def borrow_until_the_interrupt():
+    while True:
+        connection.ensure_connection()
+        connection.close()
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:
+            break  # it hit a destructor, where Python swallows it
 end = time.monotonic() + 4
 while time.monotonic() < end:
     try:
         armed = True
         signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00001, 0.0008))
-        while True:
-            connection.ensure_connection()
-            connection.close()
-            if not signal.getitimer(signal.ITIMER_REAL)[0]:
-                break  # it hit a destructor, where Python swallows it
+        # A call: `try` doesn't see what happens as a loop in it starts over (Python 3.12 to 3.15).
+        borrow_until_the_interrupt()
     except Interrupt:
         interrupted += 1
     armed = False

@@ -262,7 +262,8 @@ assert "django.http" not in sys.modules
 
 # prometheus_client decides when it is imported whether it is in multiprocess mode.
 MULTIPROCESS = """
-import json, sys
+import json, sys, warnings
+warnings.filterwarnings("ignore", "unclosed file", ResourceWarning)  # prometheus_client's own
 from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
 from django_pooled_pg.monitoring.prometheus import PooledPgCollector
 Counter("of_the_site", "...").inc()

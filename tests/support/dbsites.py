@@ -120,7 +120,8 @@ def get(url: str, host: str = "localhost") -> tuple[int, str]:
         with urllib.request.urlopen(request, timeout=WITHIN) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 TENANTS = "abc"

@@ -6,6 +6,7 @@ import threading
 from time import monotonic
 
 from ...pooling import registry
+from ...pooling.process.locks import Lock
 from ..server import ServerSide, server_side
 
 FRESH_SECONDS = 10.0
@@ -21,7 +22,7 @@ class Servers:
 
     def forget(self) -> None:
         """Start anew. In a forked child the lock may be held, and the threads are gone."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._said: dict[str, ServerSide] = {}
         self._asked: dict[str, float] = {}
         self._asking: dict[str, threading.Thread] = {}

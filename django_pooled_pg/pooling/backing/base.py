@@ -105,11 +105,14 @@ class BaseBacking(ConnectionPool[Connection]):
         `wanted` is called with the lock held: it must not wait.
         """
         with self._lock:
-            taken = [connection for connection in self._pool if wanted(connection)]
-            for connection in taken:
-                connection._pool = self
-                self._pool.remove(connection)
-            self._nconns_min = min(self._nconns_min, len(self._pool))
+            return self._take_idle_if(wanted)
+
+    def _take_idle_if(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
+        taken = [connection for connection in self._pool if wanted(connection)]
+        for connection in taken:
+            connection._pool = self
+            self._pool.remove(connection)
+        self._nconns_min = min(self._nconns_min, len(self._pool))
         return taken
 
     def put(self, connection: Connection) -> None:
@@ -198,8 +201,9 @@ class BaseBacking(ConnectionPool[Connection]):
         """Return the connections that workers have, or are going to have."""
         # No flag on the connection: an interrupt could part it from what it says.
         with self._tasks.mutex:
-            queued = [task.connection for task in self._tasks.queue if isinstance(task, _Call)]
-        return {connection for connection in queued if connection is not None} | self.running
+            queued = list(self._tasks.queue)
+        found = {task.connection for task in queued if isinstance(task, _Call)} | self.running
+        return {connection for connection in found if connection is not None}
 
     def is_making(self) -> bool:
         """Tell whether it may be making a connection, or about to."""

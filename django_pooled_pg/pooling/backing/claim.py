@@ -12,6 +12,7 @@ from psycopg_pool import PoolTimeout
 from psycopg_pool.pool import WaitingClient
 
 from ..config import Connection
+from ..process.locks import Lock
 
 
 class Claim(WaitingClient[Connection]):
@@ -26,7 +27,7 @@ class Claim(WaitingClient[Connection]):
         # Not super's, which makes that condition.
         self.conn = self.error = None
         # Guards the choice between `conn` and `error`, of which only one is ever set.
-        self._choice = threading.Lock()
+        self._choice = Lock()
         self._settled = threading.Lock()
         self._settled.acquire()
 

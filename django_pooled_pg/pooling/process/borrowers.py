@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from .locks import Lock
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +56,7 @@ class _AtThreadEnd:
 _gone: SimpleQueue[object] = SimpleQueue()
 _this_thread = _ThreadLocal()
 # Guards _reaper.
-_lock = threading.Lock()
+_lock = Lock()
 _reaper: threading.Thread | None = None
 
 
@@ -115,4 +117,4 @@ def _run(
 def start_anew() -> None:
     """In a forked child: forget the parent's threads, which aren't here."""
     global _gone, _lock, _reaper
-    _gone, _lock, _reaper = SimpleQueue(), threading.Lock(), None
+    _gone, _lock, _reaper = SimpleQueue(), Lock(), None

@@ -8,19 +8,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 
+from .locks import Lock, RLock
+
 logger = logging.getLogger(__name__)
 
 # The process that knows of itself.
 _pid = os.getpid()
 # Held while a child calls what follows.
-_lock = threading.RLock()
+_lock = RLock()
 _listeners: list[Callable[[], None]] = []
 
 
@@ -51,7 +52,7 @@ def notice() -> None:
 
 def _in_child() -> None:
     global _lock
-    _lock = threading.RLock()
+    _lock = RLock()
     notice()
 
 
@@ -87,7 +88,7 @@ def detach_from_server(connection: psycopg.Connection[Any]) -> None:
     when they are closed or used.)
     """
     # A thread that isn't here may have been in the midst of a query: nobody would release it.
-    connection.lock = threading.Lock()
+    connection.lock = Lock()
     # OperationalError: it was closed before the fork and has no socket.
     with suppress(psycopg.OperationalError):
         socket = connection.pgconn.socket

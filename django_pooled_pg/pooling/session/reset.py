@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -14,6 +13,7 @@ from psycopg.pq import Escaping, TransactionStatus
 
 from ..backing.null import AnyBacking
 from ..config import Connection, PoolConfig
+from ..process.locks import Lock
 from .handles import with_handle
 from .liveness import ANSWER_LIMIT, exchange
 from .session import (
@@ -59,7 +59,7 @@ class Reset:
         self._keeps = config.pool_class != "null"
         self._configure = configure
         # Guards `resets`, the number of sessions that were reset.
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.resets = 0
 
     def is_needed(self, connection: Connection, session: Session, use: Use) -> bool:

@@ -30,7 +30,9 @@ from tests.conformance.django_suite.running import RunFailed, Suite
 from tests.conformance.django_suite.source import packages, source
 from tests.conformance.django_suite.verdict import Verdict, known_in, read_known
 from tests.support import postgis
+from tests.support.processes import ROOT
 
+SETTINGS = "tests.conformance.django_suite.settings"
 KNOWN = Path(__file__).with_name("known.toml")
 MODES: tuple[server.ReturnAt, ...] = ("request", "transaction")
 
@@ -43,7 +45,17 @@ def main() -> int:
     work = options.cache / "runs" / django.__version__
     work.mkdir(parents=True, exist_ok=True)
     needed = packages(options.cache, tests, all_of_them=options.all)
-    suite = Suite(source=tests, packages=needed, parallel=options.parallel, work=work)
+    suite = Suite(
+        command=[
+            "runtests.py",
+            f"--settings={SETTINGS}",
+            "--noinput",
+            f"--parallel={options.parallel}",
+        ],
+        folder=tests / "tests",
+        path=[ROOT, needed],
+        work=work,
+    )
     if options.postgis:
         with postgis.server() as url:
             if url is None:

@@ -1,4 +1,4 @@
-"""Owns one run of Django's `runtests.py` in a process of its own: starting, watching, ending it."""
+"""Owns one run of tests by Django's runner in a process of its own: starting, watching, ending it."""
 
 from __future__ import annotations
 
@@ -9,51 +9,48 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.conformance.django_suite import outcomes
 from tests.conformance.django_suite.outcomes import Outcomes
-from tests.support.processes import ROOT
-
-SETTINGS = "tests.conformance.django_suite.settings"
 
 # Seconds without a word from any test. Those of a class report together, at its end.
 PATIENCE = 300
 
 
 class RunFailed(Exception):
-    """Django's tests didn't come to their end, so that what they said can't be trusted."""
+    """The tests didn't come to their end, so that what they said can't be trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Django's tests, and how they run here."""
+    """Tests that Django's runner runs, with settings that make it a `RecordingRunner`."""
 
-    source: Path
-    packages: Path  # a folder with what they import
-    parallel: int
+    command: Sequence[str]  # what to run goes last
+    folder: Path  # where the command runs
+    path: Sequence[Path]  # from where tests import
     work: Path  # where outcomes and logs go
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, name: str, databases: dict[str, Any], labels: Sequence[str]) -> Outcomes:
         """Run what `labels` say; raises `RunFailed`. `name` is that of the log."""
         log, written = self.work / f"{name}.log", self.work / f"{name}.jsonl"
         written.unlink(missing_ok=True)
         print(f"Running; {log}", flush=True)
-        command = [sys.executable, "runtests.py", f"--settings={SETTINGS}", "--noinput"]
-        command += [f"--parallel={self.parallel}", *labels]
         env = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.packages)]),
+            **self.environment,
+            "PYTHONPATH": os.pathsep.join(map(str, self.path)),
             "DJANGO_SUITE_DATABASES": json.dumps(databases),
             "DJANGO_SUITE_OUTCOMES": str(written),
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command,
-                cwd=self.source / "tests",
+                [sys.executable, *self.command, *labels],
+                cwd=self.folder,
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,4 +1,4 @@
-"""Owns getting Django's tests, which come with its source distribution only, and what they import."""
+"""Owns getting tests that come with source distributions only, Django's first, and what they import."""
 
 from __future__ import annotations
 
@@ -29,15 +29,24 @@ PACKAGES = {
 }
 
 
+class NotHad(SystemExit):
+    """pip said no."""
+
+
 def source(cache: Path) -> Path:
     """Return the unpacked source of the Django that is installed; get it if need be."""
-    folder = cache / f"django-{django.__version__}"
+    return unpacked(cache, "django", django.__version__)
+
+
+def unpacked(cache: Path, package: str, version: str) -> Path:
+    """Return the unpacked source distribution of a package; raises `NotHad`."""
+    folder = cache / f"{package}-{version}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         # Beside it, and moved when it is whole.
         with tempfile.TemporaryDirectory(dir=cache) as half:
-            requirement = f"django=={django.__version__}"
-            _pip("download", "--no-deps", "--no-binary=django", f"--dest={half}", requirement)
+            options = ["--no-deps", f"--no-binary={package}", f"--dest={half}"]
+            _pip("download", *options, f"{package}=={version}")
             (archive,) = Path(half).glob("*.tar.gz")
             with tarfile.open(archive) as tar:
                 tar.extractall(half, filter="data")
@@ -47,18 +56,22 @@ def source(cache: Path) -> Path:
 
 
 def packages(cache: Path, source: Path, *, all_of_them: bool) -> Path:
-    """Return a folder with what Django's tests import: tblib, or all that we let them have.
+    """Return a folder with what Django's tests import: tblib, or all that we let them have."""
+    version = "{}.{}".format(*sys.version_info)
+    name = f"packages-{django.__version__}-py{version}{'-all' if all_of_them else ''}"
+    listed = (source / "tests/requirements/py3.txt").read_text()
+    wanted = PACKAGES if all_of_them else {"tblib"}
+    return installed(cache / name, requirements(listed, wanted))
+
+
+def installed(folder: Path, requirements: list[str], *options: str) -> Path:
+    """Return the folder, in which these packages are; raises `NotHad`.
 
     Beside what is installed, so that nothing in this environment changes.
     """
-    version = "{}.{}".format(*sys.version_info)
-    name = f"packages-{django.__version__}-py{version}{'-all' if all_of_them else ''}"
-    folder = cache / name
     if not folder.exists():
-        listed = (source / "tests/requirements/py3.txt").read_text()
-        wanted = PACKAGES if all_of_them else {"tblib"}
-        with tempfile.TemporaryDirectory(dir=cache) as half:
-            _pip("install", f"--target={half}/packages", *requirements(listed, wanted))
+        with tempfile.TemporaryDirectory(dir=folder.parent) as half:
+            _pip("install", f"--target={half}/packages", *options, *requirements)
             shutil.move(f"{half}/packages", folder)
     return folder
 
@@ -73,4 +86,4 @@ def _pip(command: str, *arguments: str) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", command]
     done = subprocess.run([*pip, *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"pip {command} {' '.join(arguments)} failed:\n{done.stderr}")
+        raise NotHad(f"pip {command} {' '.join(arguments)} failed:\n{done.stderr}")

@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import psycopg_pool
 import pytest
@@ -17,6 +18,8 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.backing.claim import Claim, ConnectFailed
 from django_pooled_pg.pooling.backing.null import NullBacking
 from django_pooled_pg.pooling.backing.pool import Backing, ShortBackoff
+from django_pooled_pg.pooling.process.locks import Lock
+from tests.support.queries import connect
 
 
 def parameters(function: object) -> list[str]:
@@ -115,9 +118,11 @@ def test_own_worker_is_recognised() -> None:
     pool._workers.clear()
 
 
-def test_a_connection_has_the_lock_that_a_fork_replaces(
-    make_wrapper: Callable[..., DatabaseWrapper],
+def test_a_connection_has_the_lock_that_we_and_a_fork_replace(
+    database: dict[str, Any], make_wrapper: Callable[..., DatabaseWrapper]
 ) -> None:
+    with connect(database) as connection:
+        assert type(connection.lock) is type(threading.Lock())
     wrapper = make_wrapper()
     wrapper.ensure_connection()
-    assert type(wrapper.connection.lock) is type(threading.Lock())
+    assert type(wrapper.connection.lock) is type(Lock())

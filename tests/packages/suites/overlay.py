@@ -1,0 +1,31 @@
+"""The settings of a suite, on other databases: its own aliases, with the engine that is tested.
+
+Runs inside of the suite; what differs between runs is in the environment.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import signal
+
+_suite = importlib.import_module(os.environ["SUITE_SETTINGS"])
+globals().update({name: getattr(_suite, name) for name in dir(_suite) if name.isupper()})
+
+_given = json.loads(os.environ["DJANGO_SUITE_DATABASES"])["default"]
+
+
+def _database(alias: str) -> dict[str, object]:
+    test = dict(_suite.DATABASES[alias].get("TEST", {}))
+    if "SUITE_APART" in os.environ:
+        test.pop("MIRROR", None)
+    # Aliases that are one database in the suite are one here.
+    return {**_given, "NAME": f"{_given['NAME']}_{test.get('MIRROR', alias)}", "TEST": test}
+
+
+DATABASES = {alias: _database(alias) for alias in _suite.DATABASES}
+TEST_RUNNER = "recorder.RecordingRunner"
+
+faulthandler.register(signal.SIGUSR1, all_threads=True)
