@@ -140,6 +140,7 @@ def raised(name: str) -> Iterator[str]:
         "wrapper",
         "returning",
         "pooling/connector",
+        "pooling/untold",
         "pooling/session/reset",
         "pooling/session/cursors",
     ],

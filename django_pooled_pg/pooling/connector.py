@@ -22,6 +22,7 @@ from .session import session
 from .session.cursors import note_statements
 from .session.liveness import seems_connected
 from .statistics import Durations
+from .untold import Untold, untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Connector:
         with self._lock:
             self.attempts += 1
         try:
-            connection = self._make.open(kwargs)
+            connection = self._open(kwargs)
             try:
                 session.remember(connection)
                 note_statements(connection)
@@ -78,7 +79,7 @@ class Connector:
         except (psycopg.Error, ImproperlyConfigured) as ex:
             self._failed(ex)
             raise
-        except Exception as ex:  # of a callback: what users catch is an OperationalError
+        except Exception as ex:  # of `configure`: what users catch is an OperationalError
             error = psycopg.OperationalError(
                 f"Pool {self._pool_name!r} can't connect: {type(ex).__name__}: {ex}"
             )
@@ -90,6 +91,20 @@ class Connector:
             self.durations.add(monotonic() - started)
             self.last_error = None
         return connection
+
+    def _open(self, kwargs: dict[str, Any]) -> Connection:
+        try:
+            return self._make.open(kwargs)
+        except Untold as ex:
+            error = ex
+        except (psycopg.Error, ImproperlyConfigured):
+            raise
+        except Exception as ex:  # of the site's engine or connection class
+            error = untold("its engine", ex)
+        # Here, so that it has no __context__, which would tell more.
+        raise psycopg.OperationalError(
+            f"Pool {self._pool_name!r} can't connect: {error}"
+        ) from error.__cause__
 
     def configure_again(self, connection: Connection) -> None:
         """Put on a session that was reset what it was given when it was new."""
