@@ -21,7 +21,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
 from . import request_record
-from .around_connect import djangos_connect, is_djangos, lead_to, shown_by_ddtrace
+from .around_connect import djangos_connect, is_djangos, lead_to
 from .client import PooledDatabaseClient
 from .cursor_wrapper import CursorWrapper
 from .monitoring import endpoint
@@ -160,7 +160,6 @@ class PooledDatabaseMixin(_Base):
         self.ensure_connection()
         return super().schema_editor(*args, **kwargs)
 
-    @shown_by_ddtrace
     def connect(self, around: bool = True) -> None:
         """Borrow a connection. In place of Django's, which prepares one for each request.
 

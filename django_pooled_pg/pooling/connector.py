@@ -16,6 +16,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
+from .backing.versions import check_connection
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
 from .session import session
@@ -69,6 +70,7 @@ class Connector:
         try:
             connection = self._open(kwargs)
             try:
+                check_connection(connection)
                 session.remember(connection)
                 note_statements(connection)
                 self._call_configure(connection)

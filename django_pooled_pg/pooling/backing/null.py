@@ -15,6 +15,7 @@ from psycopg_pool.pool import AddConnection
 
 from ..config import Connection, PoolConfig
 from .base import Backing, Seams
+from .versions import check_pool
 
 
 class NullBacking(Seams, NullConnectionPool[Connection]):
@@ -109,5 +110,6 @@ def make_backing(
         reconnect_failed=config.reconnect_failed,
         num_workers=config.num_workers,
     )
+    check_pool(backing)
     backing._lock = lock
     return backing
