@@ -38,16 +38,16 @@ def session_maker(
     connect_timeout = min(max(2, int(config.timeout) - 1), _LONGEST_CONNECT)
     defaults = {**_KEEPALIVES, "connect_timeout": connect_timeout}
 
-    def wrapper() -> DatabaseWrapper:
+    def wrapper(settings: Settings) -> DatabaseWrapper:
         # One of its own for each session, used once.
-        fresh = snapshot(with_fresh_password(settings))
+        fresh = snapshot(settings)
         fresh["OPTIONS"]["pool"] = False
         made = engine(fresh, alias)
         made.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
         return made
 
     def open_session(kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
-        opener = wrapper()
+        opener = wrapper(with_fresh_password(settings))
         opener.check_settings()
         params = {**opener.get_connection_params(), "autocommit": True, **kwargs}
         if config.credentials is not None:
@@ -62,9 +62,10 @@ def session_maker(
             raise
         return connection
 
-    return SessionMaker(
-        open=open_session, configure=lambda connection: _configure(wrapper(), connection)
-    )
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        _configure(wrapper(settings), connection)
+
+    return SessionMaker(open=open_session, configure=configure)
 
 
 def _configure(opener: DatabaseWrapper, connection: psycopg.Connection[Any]) -> None:

@@ -90,6 +90,25 @@ def test_a_rotated_password_costs_no_request(
     assert set(asked[1:]) == {SECRETS[1]}
 
 
+def test_a_password_is_asked_for_when_a_session_is_made_not_when_it_is_reset(
+    rotating: Callable[..., DatabaseWrapper],
+) -> None:
+    asked = []
+
+    def password() -> str:
+        asked.append(1)
+        return SECRETS[0]
+
+    wrapper = rotating({"max_size": 1, "reset": "always"}, PASSWORD=password)
+    pid = backend_pid(wrapper)
+    wrapper.close()
+    assert backend_pid(wrapper) == pid
+    assert wrapper.pool is not None
+    wrapper.close()
+    wait_until(lambda: wrapper.pool.statistics().resets >= 2)  # type: ignore[union-attr]
+    assert len(asked) == 1
+
+
 def test_a_lent_connection_is_drained_when_it_returns(
     rotating: Callable[..., DatabaseWrapper],
 ) -> None:
