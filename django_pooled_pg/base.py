@@ -1,11 +1,7 @@
-"""The door for `ENGINE = "django_pooled_pg"`; as thin as it can be."""
+"""The door for `ENGINE = "django_pooled_pg"`: the same engine by a shorter name."""
 
 from __future__ import annotations
 
-from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQLDatabaseWrapper
+from .postgresql.base import DatabaseWrapper
 
-from .wrapper import PooledDatabaseMixin
-
-
-class DatabaseWrapper(PooledDatabaseMixin, PostgreSQLDatabaseWrapper):
-    """Django's PostgreSQL engine, with connections borrowed from a pool."""
+__all__ = ["DatabaseWrapper"]

@@ -16,6 +16,9 @@ from .pooling.config import PoolConfig, with_fresh_password
 from .pooling.connector import SessionMaker
 from .pooling.registry import Settings, snapshot
 
+# psycopg's own default: https://www.psycopg.org/psycopg3/docs/api/connections.html
+_LONGEST_CONNECT = 130
+
 # Find a peer that vanished within a minute, not within the two hours that systems wait; unless
 # OPTIONS says otherwise. Ignored on Unix sockets.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
@@ -32,18 +35,19 @@ def session_maker(
 ) -> SessionMaker:
     """Return what opens sessions as `engine`, or a subclass of it, does without a pool."""
     # Those who wait should be told of a host that doesn't answer, not of their time-out.
-    defaults = {**_KEEPALIVES, "connect_timeout": max(2, int(config.timeout) - 1)}
+    connect_timeout = min(max(2, int(config.timeout) - 1), _LONGEST_CONNECT)
+    defaults = {**_KEEPALIVES, "connect_timeout": connect_timeout}
 
-    def wrapper() -> DatabaseWrapper:
+    def wrapper(settings: Settings) -> DatabaseWrapper:
         # One of its own for each session, used once.
-        fresh = snapshot(with_fresh_password(settings))
+        fresh = snapshot(settings)
         fresh["OPTIONS"]["pool"] = False
         made = engine(fresh, alias)
         made.Database = cast(ModuleType, _ConnectsWith(config.connection_class))
         return made
 
     def open_session(kwargs: dict[str, Any]) -> psycopg.Connection[Any]:
-        opener = wrapper()
+        opener = wrapper(with_fresh_password(settings))
         opener.check_settings()
         params = {**opener.get_connection_params(), "autocommit": True, **kwargs}
         if config.credentials is not None:
@@ -58,9 +62,10 @@ def session_maker(
             raise
         return connection
 
-    return SessionMaker(
-        open=open_session, configure=lambda connection: _configure(wrapper(), connection)
-    )
+    def configure(connection: psycopg.Connection[Any]) -> None:
+        _configure(wrapper(settings), connection)
+
+    return SessionMaker(open=open_session, configure=configure)
 
 
 def _configure(opener: DatabaseWrapper, connection: psycopg.Connection[Any]) -> None:

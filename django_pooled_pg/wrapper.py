@@ -114,7 +114,7 @@ class PooledDatabaseMixin(_Base):
         # and after each task, which would make each task connect.
         # https://github.com/celery/celery/issues/10554
         if sys._getframe(1).f_globals.get("__name__") != "celery.fixups.django":
-            registry.close(self.alias)
+            registry.close(self.alias, self.settings_dict)
 
     # Connect and close
 

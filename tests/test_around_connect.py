@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,11 +19,12 @@ from django.db.backends.signals import connection_created
 from django_pooled_pg import around_connect
 from django_pooled_pg.pooling.errors import PoolExhausted
 from tests.conftest import MakeWrapper
+from tests.support.processes import PRELUDE, environment
 from tests.support.queries import fetch
 from tests.support.waiting import wait_until
 
 Connect = Callable[[Any], None]
-cell = around_connect.djangos_connect.__closure__[around_connect._CELL]
+cell = around_connect.djangos_connect.__closure__[around_connect._cell]
 
 
 @pytest.fixture(autouse=True)
@@ -184,18 +188,80 @@ def test_with_nothing_around_djangos_function_is_as_it_was(make_wrapper: MakeWra
 
 
 def test_a_function_of_djangos_that_is_hidden_is_left_alone(
-    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Something that was there before us, and doesn't say what it is around."""
+    """Something that was there before us, and doesn't say what it is around. Told once."""
 
     def hidden(self: Any) -> None:
         raise AssertionError("it can't lead to us")
 
     monkeypatch.setattr(BaseDatabaseWrapper, "connect", lambda self: hidden(self))
     monkeypatch.setattr(around_connect, "djangos_connect", hidden)
-    assert fetch(make_wrapper(), "SELECT 1") == 1
+    monkeypatch.setattr(around_connect, "_told", False)
+    for _ in range(2):
+        assert fetch(make_wrapper(), "SELECT 1") == 1
+    (record,) = [each for each in caplog.records if each.name == around_connect.__name__]
+    assert "it won't see borrows" in record.message
 
 
 def test_what_is_known_of_djangos_function() -> None:
     assert around_connect.is_djangos(around_connect.djangos_connect)
     assert cell.cell_contents.__name__ == "connect"
+
+
+RENAMED = """
+import functools
+import django.utils.asyncio as module
+def async_unsafe(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+    return inner
+module.async_unsafe = async_unsafe
+"""
+GONE_LATER = """
+import django.db.backends.base.base, django.db.backends.postgresql.base
+del django.utils.asyncio.async_unsafe
+"""
+NO_DECORATOR = """
+import django.utils.asyncio
+django.utils.asyncio.async_unsafe = lambda message_or_function: message_or_function
+"""
+
+
+@pytest.mark.parametrize(
+    "change", [RENAMED, GONE_LATER, NO_DECORATOR], ids=["renamed", "gone", "no decorator"]
+)
+def test_the_engine_works_with_a_django_that_is_another_inside(
+    database: dict[str, Any], change: str
+) -> None:
+    """What is around its connect() isn't called then, which is logged."""
+    script = """
+import logging
+logging.basicConfig()
+from django.db.backends.base.base import BaseDatabaseWrapper
+djangos, calls = BaseDatabaseWrapper.connect, []
+def connect(self):
+    calls.append(self)
+    djangos(self)
+def query():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    connection.close()
+query()
+BaseDatabaseWrapper.connect = connect
+query()
+query()
+print(len(calls), connection.pool.statistics().borrows)
+"""
+    settings = {"DATABASES": {"default": database}, "INSTALLED_APPS": []}
+    done = subprocess.run(
+        [sys.executable, "-c", change + PRELUDE + script],
+        env=environment(SETTINGS=json.dumps(settings)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0", "3"]
+    assert done.stderr.count("it won't see borrows") == 1

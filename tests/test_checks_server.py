@@ -204,7 +204,7 @@ def test_an_error_of_ones_own_code_is_named_but_not_quoted(
     def credentials() -> dict[str, Any]:
         raise ValueError("token=secret-word")
 
-    caplog.set_level("DEBUG", "django_pooled_pg.checks.server")
+    caplog.set_level("DEBUG", "django_pooled_pg.pooling.untold")
     (message,) = check(OPTIONS={"pool": {"credentials": credentials}})
     assert message.id == "pooled_pg.W006"
     assert "ValueError" in message.msg

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import load_backend
 
 from django_pooled_pg.pooling.config import PoolConfig
 from tests.support.processes import ROOT
@@ -140,6 +142,7 @@ def raised(name: str) -> Iterator[str]:
         "wrapper",
         "returning",
         "pooling/connector",
+        "pooling/untold",
         "pooling/session/reset",
         "pooling/session/use",
     ],
@@ -160,3 +163,31 @@ def test_why_a_pool_is_exhausted_can_be_looked_up() -> None:
     ]
     assert len(causes) > 4
     assert [cause for cause in causes if not can_be_looked_up(cause)] == []
+
+
+ENGINES = {
+    engine
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]
+    for engine in re.findall(
+        r"""(?:"ENGINE": |BACKEND(?:_BASE)? = |engine=)"(django_pooled_pg[\w.]*)\"""",
+        page.read_text(),
+    )
+}
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_engines_can_be_loaded(engine: str) -> None:
+    try:
+        backend = load_backend(engine)
+    except ImproperlyConfigured as error:
+        assert "postgis" in engine
+        pytest.skip(f"Django's GIS needs libraries that aren't here: {error}")
+    assert backend.DatabaseWrapper.vendor == "postgresql"
+
+
+def test_the_engines_of_the_pages_are_found() -> None:
+    assert {
+        "django_pooled_pg",
+        "django_pooled_pg.postgresql",
+        "django_pooled_pg.postgis",
+    } <= ENGINES

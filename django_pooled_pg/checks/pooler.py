@@ -40,14 +40,14 @@ def check_pooler(
                 alias,
             )
         )
-    options = settings.get("OPTIONS", {})
+    options = settings.get("OPTIONS") or {}
     threshold = options.get("prepare_threshold")
     # Without server_side_binding psycopg prepares nothing, whatever the threshold.
     if threshold is not None and options.get("server_side_binding"):
         messages.append(
             message(
                 "W003",
-                f"Prepared statements are on (OPTIONS['prepare_threshold'] is {threshold!r}, with "
+                "Prepared statements are on (OPTIONS['prepare_threshold'] is set, with "
                 f"'server_side_binding'), and {because}. There a statement may be prepared in "
                 "another session than it is run in.",
                 "Remove 'prepare_threshold', unless PgBouncer is at least 1.22 with "
@@ -55,13 +55,13 @@ def check_pooler(
                 alias,
             )
         )
-    if role := options.get("assume_role"):
+    if options.get("assume_role"):
         messages.append(
             message(
                 "W009",
-                f"OPTIONS['assume_role'] is {role!r}, and {because}. There the SET ROLE stays in "
+                f"OPTIONS['assume_role'] is set, and {because}. There the SET ROLE stays in "
                 "a session that others get next, and isn't in the sessions that this site gets.",
-                f"Remove it, and let the server set the role: ALTER ROLE ... SET role = '{role}'.",
+                "Remove it, and let the server set the role: ALTER ROLE ... SET role = ...",
                 alias,
             )
         )

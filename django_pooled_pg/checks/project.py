@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from django.conf import settings
 from django.core.checks import CheckMessage
 
+from ..pooling.untold import shown
 from . import serving
 from .messages import message
 
@@ -42,7 +43,7 @@ def check_settings() -> Iterator[CheckMessage]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             yield message(
                 "E002",
-                f"{name} is {value!r}; give {wanted}, at least 1, or None.",
+                f"{name} is {shown(value)}; give {wanted}, at least 1, or None.",
                 "Without it the environment is looked at.",
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, Literal
@@ -18,11 +17,10 @@ from ..opening import session_maker
 from ..pooling.config import Connection, PoolConfig
 from ..pooling.connector import SessionMaker
 from ..pooling.registry import snapshot
+from ..pooling.untold import untold
 from . import serving
 from .messages import message
 from .pooler import check_pooler, guessed_from
-
-logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5
 
@@ -44,9 +42,8 @@ def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckM
         return [message("E003", str(ex), "Upgrade the server, or use an older Django.", alias)]
     except (psycopg.Error, ImproperlyConfigured) as ex:
         return [_not_asked(alias, " ".join(str(ex).split()))]
-    except Exception as ex:  # a callable password, or the like: its message may hold anything
-        logger.debug("Database %r: the server could not be asked", alias, exc_info=True)
-        return [_not_asked(alias, f"{type(ex).__name__}; {__name__} logs it at DEBUG")]
+    except Exception as ex:  # of the site's engine
+        return [_not_asked(alias, str(untold("its engine", ex)))]
     settings = connection.settings_dict
     if between == "nothing":
         return [*_direct(alias, config), *_idle(alias, config, idle_limit)]

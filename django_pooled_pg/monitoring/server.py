@@ -6,7 +6,6 @@ its pool: the server is asked most urgently when the pool has none left.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,8 +16,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 
 from ..pooling.config import PoolConfig, with_fresh_password
 from ..pooling.registry import snapshot
-
-logger = logging.getLogger(__name__)
+from ..pooling.untold import untold
 
 CONNECT_SECONDS = 5
 _QUERY_MILLISECONDS = 5000
@@ -155,9 +153,8 @@ def server_side(alias: str = "default") -> ServerSide:
             return _ask(alias, connection)
     except (psycopg.Error, Error, ImproperlyConfigured) as ex:
         return ServerSide(alias=alias, error=_one_line(ex))
-    except Exception as ex:  # a callable password, or the like: its message may hold anything
-        logger.exception("Database %r: the server could not be asked", alias)
-        return ServerSide(alias=alias, error=f"{type(ex).__name__}, see the log")
+    except Exception as ex:  # of the site's engine
+        return ServerSide(alias=alias, error=_one_line(untold("its engine", ex)))
 
 
 def _connect(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:

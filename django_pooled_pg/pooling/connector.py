@@ -14,6 +14,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
+from .backing.versions import check_connection
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
 from .process.locks import Lock, RLock
@@ -23,6 +24,7 @@ from .session.liveness import seems_connected
 from .session.session import remember
 from .session.use import use_of
 from .statistics import Durations
+from .untold import Untold, untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ class Connector:
             self.attempts += 1
             self.making += 1
         try:
-            connection = self._make.open(kwargs)
+            connection = self._open(kwargs)
             connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
             try:
+                check_connection(connection)
                 note_statements(connection)
                 self._call_configure(connection)
                 remember(connection)
@@ -83,7 +86,7 @@ class Connector:
         except (psycopg.Error, ImproperlyConfigured) as ex:
             self._failed(ex)
             raise
-        except Exception as ex:  # of a callback: what users catch is an OperationalError
+        except Exception as ex:  # of `configure`: what users catch is an OperationalError
             error = psycopg.OperationalError(
                 f"Pool {self._pool_name!r} can't connect: {type(ex).__name__}: {ex}"
             )
@@ -98,6 +101,20 @@ class Connector:
             self.durations.add(monotonic() - started)
             self.last_error = None
         return connection
+
+    def _open(self, kwargs: dict[str, Any]) -> Connection:
+        try:
+            return self._make.open(kwargs)
+        except Untold as ex:
+            error = ex
+        except (psycopg.Error, ImproperlyConfigured):
+            raise
+        except Exception as ex:  # of the site's engine or connection class
+            error = untold("its engine", ex)
+        # Here, so that it has no __context__, which would tell more.
+        raise psycopg.OperationalError(
+            f"Pool {self._pool_name!r} can't connect: {error}"
+        ) from error.__cause__
 
     def configure_again(self, connection: Connection) -> None:
         """Put on a session that was reset what it was given when it was new."""

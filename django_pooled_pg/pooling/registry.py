@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .config import PoolConfig
 from .connector import SessionMaker
@@ -21,19 +21,18 @@ logger = logging.getLogger(__name__)
 Settings = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Entry:
-    pool: Pool
-    # The very dict the pool was made from, and what it said then. Django's test runner
-    # changes the dict in place (NAME becomes the test database's): then the pool is stale.
-    source: Settings
-    identity: Settings
-
-
 # Guards what follows. Never held while a pool opens, closes or connects.
 _lock = RLock()
-_entries: dict[str, list[_Entry]] = {}
+# The pools of each alias that are kept; last the one that was asked for last.
+_kept: dict[str, list[Pool]] = {}
+# Every pool that is alive, with the settings it was made for. One that isn't kept may be in a
+# wrapper of another thread, which may open it again: then it is kept again.
+_alive: WeakKeyDictionary[Pool, Settings] = WeakKeyDictionary()
 _open_listeners: list[Callable[[], None]] = []
+
+# How many pools are kept of settings that an alias had before. Enough for those who go to and fro
+# between a few databases; one who goes on to ever new ones mustn't collect pools.
+_LEFT_BEHIND = 8
 
 
 def snapshot(settings: Settings) -> Settings:
@@ -81,35 +80,105 @@ def pool_for(
 
     Equal settings of the session under one alias share one pool. Raises `ImproperlyConfigured`.
     """
-    identity = snapshot({k: v for k, v in source.items() if k in _OF_THE_SESSION})
+    of_session = {key: source[key] for key in _OF_THE_SESSION if key in source}
     with _lock:
-        entries = _entries.setdefault(alias, [])
-        # Closed, not forgotten: a wrapper of another thread may still have it, and open it again.
-        stale = [e.pool for e in entries if e.source is source and e.identity != identity]
-        pool = next((entry.pool for entry in entries if entry.identity == identity), None)
+        kept = _kept.setdefault(alias, [])
+        pool = next((each for each in reversed(kept) if _alive[each] == of_session), None)
+        if pool is not None and pool is kept[-1]:
+            return pool
+        pool, left = pool or _made_for(alias, of_session), None
         if pool is None:
+            left = kept[-1] if kept else None
             settings = snapshot(source)
             config = PoolConfig.from_settings(alias, settings)
-            if config is not None:
-                pool = _pool_class(alias, config, session_maker(settings, config), _opened)
-                entries.append(_Entry(pool=pool, source=source, identity=identity))
-    for other in stale:
-        other.close()
+            if config is None:
+                return None
+            opened = _Opened()
+            pool = opened.pool = _pool_class(alias, config, session_maker(settings, config), opened)
+            _alive[pool] = snapshot(of_session)
+        _keep(pool)
+    if left is not None:
+        # Once, not at each change: Django's test runner changes NAME to the test database's, and
+        # nothing may stay connected to the one it was; others go to and fro.
+        left.close()
+    _forget_surplus(alias)
     return pool
 
 
-def pools() -> list[Pool]:
-    """Return all pools of this process."""
-    with _lock:
-        return [entry.pool for entries in _entries.values() for entry in entries]
+def _made_for(alias: str, of_session: Settings) -> Pool | None:
+    made = ((pool, settings) for pool, settings in _alive.items() if pool.alias == alias)
+    return next((pool for pool, settings in made if settings == of_session), None)
 
 
-def close(alias: str) -> None:
-    """Close the pools of an alias; the next borrow opens them again."""
+class _Opened:
+    """What a pool calls when it starts to work."""
+
+    pool: Pool
+
+    def __call__(self) -> None:
+        with _lock:
+            kept_already = self.pool in _kept[self.pool.alias]
+            if not kept_already:
+                _keep(self.pool)
+        if not kept_already:
+            _forget_surplus(self.pool.alias)
+        _tell_opened()
+
+
+def _keep(pool: Pool) -> None:
+    kept = _kept[pool.alias]
+    if pool in kept:
+        kept.remove(pool)
+    kept.append(pool)
+
+
+def _forget_surplus(alias: str) -> None:
+    """Close and forget the pools that were asked for longest ago; not those that lend."""
     with _lock:
-        found = [entry.pool for entry in _entries.get(alias, ())]
-    for pool in found:
+        surplus = _kept[alias][: -1 - _LEFT_BEHIND]
+    for pool in surplus:
+        if pool.leases():
+            continue
+        with _lock:
+            if pool in _kept[alias]:
+                _kept[alias].remove(pool)
         pool.close()
+        if pool.leases():  # lent just before it was closed
+            with _lock:
+                _keep(pool)
+
+
+def pools() -> list[Pool]:
+    """Return all pools of this process; not those that were closed and forgotten."""
+    with _lock:
+        return [pool for kept in _kept.values() for pool in kept]
+
+
+def _all_alive() -> list[Pool]:
+    with _lock:
+        return list(_alive)
+
+
+def close(alias: str, settings: Settings | None = None) -> None:
+    """Close the pools of an alias, and others' of the same databases; a borrow opens them again.
+
+    `settings` are those that the alias has now. A database with sessions of another alias, such
+    as a replica's in tests, can't be dropped or cloned either.
+    """
+    with _lock:
+        everything = list(_alive.items())
+    databases = [_database(each) for pool, each in everything if pool.alias == alias]
+    if settings is not None:
+        databases.append(_database(settings))
+    for pool, each in everything:
+        if pool.alias == alias or _database(each) in databases:
+            pool.close()
+
+
+def _database(settings: Settings) -> tuple[str, ...]:
+    """Return what tells one database from another, as Django's test runner does."""
+    service = (settings.get("OPTIONS") or {}).get("service")
+    return (*(str(settings.get(key) or "") for key in ("HOST", "PORT", "NAME")), str(service))
 
 
 def on_open(listener: Callable[[], None]) -> None:
@@ -125,16 +194,16 @@ def on_fork(listener: Callable[[], None]) -> None:
 
 
 def _reclaim(who: object) -> None:
-    for pool in pools():
+    for pool in _all_alive():
         pool.housekeeping.reclaim(who)
 
 
 def _look_after() -> float | None:
-    delays = [pool.look_after() for pool in pools()]
+    delays = [pool.look_after() for pool in _all_alive()]
     return min((delay for delay in delays if delay is not None), default=None)
 
 
-def _opened() -> None:
+def _tell_opened() -> None:
     borrowers.ensure_running(_reclaim, _look_after)
     borrowers.wake()  # this pool may want more looking after than those before it
     with _lock:
@@ -148,7 +217,7 @@ def _close_all_at_exit() -> None:
     if fork.unnoticed():
         _forget_in_child()
     # Before the interpreter goes: a psycopg_pool left open waits for each of its threads.
-    for pool in pools():
+    for pool in _all_alive():
         pool.close(timeout=1.0)
 
 
@@ -158,7 +227,7 @@ def _forget_in_child() -> None:
     global _lock
     _lock = RLock()
     borrowers.start_anew()
-    for pool in pools():
+    for pool in _all_alive():
         try:
             pool.forget_inherited()
         except Exception:  # one pool must not keep the others attached to the parent

@@ -29,13 +29,18 @@ def run(database: dict[str, Any], django_db_blocker: Any) -> Iterator[Run]:
         return {**plain, "NAME": name, "OPTIONS": {"application_name": "runner"}}
 
     aliases = {"default": settings("runner_books"), "other": settings("runner_other")}
+    shared = {
+        "default": settings("runner_books"),
+        "replica": {**settings("elsewhere"), "TEST": {"MIRROR": "default"}},
+        "twin": settings("runner_books"),
+    }
 
-    def run(*command: str) -> str:
+    def run(*command: str, one_database: bool = False) -> str:
         result = subprocess.run(
             [sys.executable, *command],
             cwd=PROJECT,
             env=environment(
-                DATABASES=json.dumps(aliases),
+                DATABASES=json.dumps(shared if one_database else aliases),
                 DJANGO_SETTINGS_MODULE="settings",
                 PYTHONDONTWRITEBYTECODE="1",
             ),
@@ -72,6 +77,13 @@ def test_keepdb(run: Run) -> None:
     out = run("manage.py", "test", "books.tests", "--noinput", "--keepdb", "-v2")
     assert "Using existing test database" in out
     run("manage.py", "test", "books.tests", "--noinput", "--keepdb", "--parallel", "2")
+
+
+@pytest.mark.parametrize("options", [(), ("--parallel=2",), ("--keepdb",)], ids=str)
+def test_aliases_of_one_database(run: Run, options: tuple[str, ...]) -> None:
+    """None keeps the others from dropping it, or from cloning it."""
+    tests = "books.tests_of_one_database"
+    assert "OK" in run("manage.py", "test", tests, "--noinput", *options, one_database=True)
 
 
 @pytest.mark.parametrize("processes", ["0", "2"])

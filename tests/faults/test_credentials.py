@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring.snapshot import process_snapshot
+from django_pooled_pg.pooling.untold import Untold
 from testproject.embedded import Cluster
 from tests.support.queries import backend_pid, fetch, hold
 from tests.support.waiting import wait_until
@@ -87,6 +90,25 @@ def test_a_rotated_password_costs_no_request(
     assert set(asked[1:]) == {SECRETS[1]}
 
 
+def test_a_password_is_asked_for_when_a_session_is_made_not_when_it_is_reset(
+    rotating: Callable[..., DatabaseWrapper],
+) -> None:
+    asked = []
+
+    def password() -> str:
+        asked.append(1)
+        return SECRETS[0]
+
+    wrapper = rotating({"max_size": 1, "reset": "always"}, PASSWORD=password)
+    pid = backend_pid(wrapper)
+    wrapper.close()
+    assert backend_pid(wrapper) == pid
+    assert wrapper.pool is not None
+    wrapper.close()
+    wait_until(lambda: wrapper.pool.statistics().resets >= 2)  # type: ignore[union-attr]
+    assert len(asked) == 1
+
+
 def test_a_lent_connection_is_drained_when_it_returns(
     rotating: Callable[..., DatabaseWrapper],
 ) -> None:
@@ -99,17 +121,33 @@ def test_a_lent_connection_is_drained_when_it_returns(
     assert backend_pid(wrapper) != pid
 
 
-def test_credentials_that_fail_are_told_at_once(rotating: Callable[..., DatabaseWrapper]) -> None:
-    def credentials() -> dict[str, str]:
-        raise RuntimeError("the vault is sealed")
+@pytest.mark.parametrize("way", ["PASSWORD", "credentials"])
+@pytest.mark.parametrize("kind", [RuntimeError, psycopg.OperationalError, ImproperlyConfigured])
+def test_credentials_that_fail_are_told_at_once_but_not_what_they_say(
+    rotating: Callable[..., DatabaseWrapper],
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+    kind: type[Exception],
+) -> None:
+    def vault() -> Any:
+        raise kind(f"sealed, the last token was {SECRETS[0]}")
 
-    wrapper = rotating({"credentials": credentials, "timeout": 30})
-    with pytest.raises(OperationalError, match="the vault is sealed") as caught:
+    caplog.set_level(logging.INFO)
+    if way == "PASSWORD":
+        wrapper = rotating({"timeout": 30}, PASSWORD=vault)
+    else:
+        wrapper = rotating({"credentials": vault, "timeout": 30})
+    with pytest.raises(OperationalError) as caught:
         wrapper.ensure_connection()
+    assert f"can't connect: '{way}' raised {kind.__name__} (" in str(caught.value)
     cause: BaseException | None = caught.value
-    while cause is not None and not isinstance(cause, RuntimeError):
+    while cause is not None and type(cause) is not kind:
         cause = cause.__cause__
-    assert isinstance(cause, RuntimeError)
+    assert type(cause) is kind
+    with pytest.raises(Untold, match=f"'{way}' raised {kind.__name__}"):
+        wrapper.client.settings_to_cmd_args_env(wrapper.settings_dict, [])
+    assert SECRETS[0] not in "".join(traceback.format_exception(caught.value))
+    assert SECRETS[0] not in caplog.text
 
 
 def test_no_secret_is_told(

@@ -1,4 +1,4 @@
-"""ddtrace: its spans of statements stay, and waits are shown where connects are."""
+"""ddtrace: its spans of statements stay, and waits are shown with two lines of the site's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import HOLD, PRELUDE, environment
+from tests.support.processes import HOLD, PRELUDE, ROOT, environment
 
 if find_spec("ddtrace") is None:  # to import it leaves a file
     pytest.skip("ddtrace isn't installed: make test-packages", allow_module_level=True)
@@ -100,9 +100,22 @@ answer(rows=rows, pinned=pinned, timeout=timeout, left=connection.connection is 
     assert (answer["pinned"], answer["timeout"], answer["left"]) == (True, ["0"], False)
 
 
+# The lines of the documentation.
+SPAN = """
+from django.db.backends.base.base import BaseDatabaseWrapper
+BaseDatabaseWrapper.connect = tracer.wrap("connect", span_type="sql")(BaseDatabaseWrapper.connect)
+"""
+
+
+def test_the_lines_are_those_of_the_documentation() -> None:
+    page = (ROOT / "docs" / "tracing.md").read_text()
+    assert all(line in page for line in SPAN.strip().splitlines())
+
+
 @pytest.mark.parametrize("trace_connect", [True, False])
-def test_waits_have_spans_where_connects_are_asked_for(
-    database: dict[str, Any], trace_connect: bool
+@pytest.mark.parametrize("span", [SPAN, ""], ids=["a span", "no span"])
+def test_waits_have_spans_where_one_is_put_around_connecting(
+    database: dict[str, Any], span: str, trace_connect: bool
 ) -> None:
     script = """
 import time
@@ -137,19 +150,19 @@ hold(connections["busy"])
 in_thread(fail).join()
 answer(said=said)
 """
-    answer = run(script, database, trace_connect=trace_connect)
+    answer = run(span + script, database, trace_connect=trace_connect)
     [[kind, text, cause]] = answer["said"]
     assert (kind, cause) == ("PoolExhausted", "PoolTimeout")
     assert "no connection was free within" in text
     first, waiting, failing = answer["traces"]
-    if not trace_connect:
+    if not span:
         assert resources(first) == resources(waiting) == ["SELECT 1"]
         assert resources(failing) == []
         return
-    connect = "django_pooled_pg.connect"
+    connect = "connect"
     assert resources(first) == resources(waiting) == [connect, "SELECT 1"]
     assert resources(failing) == [connect]
     for trace, error in ((first, 0), (waiting, 0), (failing, 1)):
-        name, _, service, span_type, marked, _ = trace[1]
-        assert (name, service, span_type, marked) == (connect, "postgres", "sql", error)
+        name, _, _, span_type, marked, _ = trace[1]
+        assert (name, span_type, marked) == (connect, "sql", error)
     assert waiting[1][-1] >= 0.3

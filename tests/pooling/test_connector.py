@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import psycopg
@@ -7,6 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_pooled_pg.pooling.connector import Connector, SessionMaker
+from django_pooled_pg.pooling.untold import Untold
 
 
 def connector(open_session: Any, failures: list[Exception]) -> Connector:
@@ -29,16 +31,26 @@ def test_the_servers_and_settings_errors_go_on_as_they_are(error: Exception) -> 
     assert (books.attempts, books.failures, books.last_error) == (1, 1, error)
 
 
-def test_other_errors_become_what_users_catch() -> None:
+def test_other_errors_become_what_users_catch_and_tell_no_text() -> None:
     def fail(kwargs: dict[str, Any]) -> Any:
         raise KeyError("token")
 
     failures: list[Exception] = []
-    message = "Pool 'books' can't connect: KeyError: 'token'"
+    message = r"Pool 'books' can't connect: its engine raised KeyError \(.* in fail\)"
     with pytest.raises(psycopg.OperationalError, match=message) as caught:
         connector(fail, failures).connect()
     assert isinstance(caught.value.__cause__, KeyError)
     assert isinstance(failures[0].__cause__, KeyError)
+    assert "token" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_a_provider_raised_names_the_pool() -> None:
+    def fail(kwargs: dict[str, Any]) -> Any:
+        raise Untold("'PASSWORD' raised KeyError")
+
+    with pytest.raises(psycopg.OperationalError) as caught:
+        connector(fail, []).connect()
+    assert str(caught.value) == "Pool 'books' can't connect: 'PASSWORD' raised KeyError"
 
 
 def test_psycopg_pools_keywords_are_passed_on() -> None:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.monitoring.snapshot import process_snapshot
 from django_pooled_pg.pooling import registry
 from django_pooled_pg.pooling.connector import SessionMaker
 from django_pooled_pg.pooling.pool import Pool
+from tests.conftest import MakeWrapper
+from tests.support.queries import fetch
+from tests.support.waiting import wait_until
 
 _numbers = itertools.count()
 
@@ -91,3 +98,149 @@ def test_a_snapshot_notices_changes_inside() -> None:
     assert copy == source
     source["OPTIONS"]["pool"]["max_size"] = 3
     assert copy != source
+
+
+def of(alias: str) -> list[Pool]:
+    return [pool for pool in registry.pools() if pool.alias == alias]
+
+
+@pytest.fixture
+def switch(make_wrapper: MakeWrapper, alias: str) -> Callable[[object], DatabaseWrapper]:
+    """Change the settings of a wrapper in place, as `settings_dict["NAME"] = ...` does."""
+    wrapper = make_wrapper(pool={"max_size": 2}, alias=alias)
+
+    def switch(name: object) -> DatabaseWrapper:
+        wrapper.close()
+        wrapper.settings_dict["OPTIONS"]["application_name"] = f"{alias} {name}"
+        assert fetch(wrapper, "SHOW application_name") == f"{alias} {name}"
+        wrapper.close()
+        return wrapper
+
+    return switch
+
+
+def test_going_to_and_fro_connects_once_for_each(switch: Any, alias: str) -> None:
+    for name in "abcabc":
+        switch(name)
+    connects = {pool: pool.statistics().connects for pool in of(alias)}
+    for name in "abcbca":
+        switch(name)
+    assert {pool: pool.statistics().connects for pool in of(alias)} == connects
+    assert len(connects) == 3
+
+
+def test_pools_that_were_left_behind_are_forgotten(
+    switch: Any, alias: str, make_wrapper: MakeWrapper
+) -> None:
+    for name in range(60):
+        wrapper = switch(name)
+        assert len(of(alias)) <= registry._LEFT_BEHIND + 1
+    assert of(alias)[-1] is wrapper.pool
+    shown = [pool for pool in process_snapshot()["pools"] if pool["alias"] == alias]
+    assert len(shown) == registry._LEFT_BEHIND + 1
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
+    asking = make_wrapper()
+    wait_until(lambda: fetch(asking, sql, [f"{alias} %"]) <= registry._LEFT_BEHIND + 1)
+
+
+def test_those_asked_for_lately_are_kept(switch: Any, alias: str) -> None:
+    first = switch("often").pool
+    for name in range(30):
+        switch(name)
+        assert switch("often").pool is first
+
+
+def test_one_that_lends_is_forgotten_later(switch: Any, alias: str) -> None:
+    lending = switch("lending").pool
+    assert lending is not None
+    lease = lending.borrow()
+    for name in range(20):
+        switch(name)
+    assert lending in of(alias)
+    assert lease.connection.execute("SELECT 1").fetchone() == (1,)
+    lending.give_back(lease)
+    switch("another")
+    assert lending not in of(alias)
+    assert lending.statistics().size == 0
+
+
+@pytest.fixture
+def forgotten(switch: Any, alias: str) -> Pool:
+    """What a wrapper of another thread still has."""
+    pool = switch("forgotten").pool
+    for name in range(20):
+        switch(name)
+    assert isinstance(pool, Pool)
+    assert pool not in of(alias)
+    return pool
+
+
+def test_a_forgotten_pool_that_is_opened_again_is_kept_again(forgotten: Pool, alias: str) -> None:
+    lease = forgotten.borrow()
+    assert of(alias)[-1] is forgotten
+    assert len(of(alias)) == registry._LEFT_BEHIND + 1
+    forgotten.give_back(lease)
+    registry.close(alias)
+    assert forgotten.statistics().size == 0
+
+
+def test_a_forgotten_pool_is_found_by_who_has_to_find_all(forgotten: Pool) -> None:
+    """A fork may come in the midst of its opening."""
+    assert forgotten in registry._all_alive()
+
+
+def test_settings_that_come_again_get_the_pool_that_was_forgotten(
+    forgotten: Pool, switch: Any
+) -> None:
+    """Two of the same settings could have twice `max_size` connections."""
+    assert switch("forgotten").pool is forgotten
+
+
+def test_what_nobody_has_any_more_is_gone(switch: Any, alias: str) -> None:
+    for name in range(20):
+        switch(name)
+    gc.collect()
+    alive = [pool for pool in registry._all_alive() if pool.alias == alias]
+    assert sorted(map(id, alive)) == sorted(map(id, of(alias)))
+
+
+def test_a_lease_made_while_its_pool_was_being_forgotten_is_not_lost(
+    switch: Any, alias: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lending = switch("lending").pool
+    assert lending is not None
+    leases: list[Any] = []
+    close = lending.close
+
+    def close_too_late(timeout: float = 5.0) -> None:
+        if not leases and lending not in of(alias):
+            backing = lending._ledger.backing
+            monkeypatch.setattr(lending, "close", close)
+            leases.append(lending.borrow())
+            assert backing is not None
+            lending._ledger.backing = None
+            backing.close()
+
+    monkeypatch.setattr(lending, "close", close_too_late)
+    for name in range(10):
+        switch(name)
+    assert lending in of(alias)
+    lending.give_back(leases[0])
+
+
+def test_closing_an_alias_closes_what_others_have_of_its_database(
+    make_wrapper: MakeWrapper, alias: str
+) -> None:
+    def idle(wrapper: DatabaseWrapper) -> int:
+        assert wrapper.pool is not None
+        return wrapper.pool.statistics().idle
+
+    twin = make_wrapper(alias=alias, OPTIONS={"application_name": "twin"})
+    elsewhere = make_wrapper(NAME="postgres")
+    without = make_wrapper(pool=False)
+    for wrapper in (twin, elsewhere):
+        fetch(wrapper, "SELECT 1")
+        wrapper.close()
+        wait_until(lambda wrapper=wrapper: idle(wrapper) == 1)
+    without.close_pool()
+    assert (idle(twin), idle(elsewhere)) == (0, 1)

@@ -16,6 +16,7 @@ from psycopg_pool.pool import AddConnection
 from ..config import Connection, PoolConfig
 from .base import BaseBacking
 from .pool import Backing
+from .versions import check_pool
 
 
 class NullBacking(BaseBacking, NullConnectionPool[Connection]):
@@ -110,5 +111,6 @@ def make_backing(
         reconnect_failed=config.reconnect_failed,
         num_workers=config.num_workers,
     )
+    check_pool(backing)
     backing._lock = lock
     return backing

@@ -12,10 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg._connection_base import BaseConnection
-from psycopg._pipeline import BasePipeline  # type: ignore[attr-defined]
-from psycopg.generators import notifies
-from psycopg.transaction import BaseTransaction
+import psycopg.generators
 
 from .cursors import NotingCursor, noting
 from .statements import CHANGES
@@ -27,27 +24,25 @@ else:
     _Base = object
 
 
+_OF_CONNECTIONS = (
+    "commit",
+    "rollback",
+    "set_autocommit",
+    "set_isolation_level",
+    "set_read_only",
+    "set_deferrable",
+)
+# What psycopg runs on a connection without a cursor, and what leaves nothing in the session. One
+# that is missing is taken for something that does.
 _HARMLESS = {
-    getattr(owner, name).__code__
-    for owner, names in [
-        (
-            BaseConnection,
-            (
-                "_commit_gen",
-                "_rollback_gen",
-                "_set_autocommit_gen",
-                "_set_isolation_level_gen",
-                "_set_read_only_gen",
-                "_set_deferrable_gen",
-            ),
-        ),
-        (BaseTransaction, ("_enter_gen", "_exit_gen")),
-        (BasePipeline, ("_enter_gen", "_sync_gen", "_exit_gen")),
-    ]
-    for name in names
-}
-"""What psycopg runs on a connection without a cursor, and what leaves nothing in the session."""
-_HARMLESS.add(notifies.__code__)
+    getattr(function, "__code__", None)
+    for function in (
+        *(getattr(psycopg.Connection, f"_{name}_gen", None) for name in _OF_CONNECTIONS),
+        *(getattr(psycopg.Transaction, f"_{name}_gen", None) for name in ("enter", "exit")),
+        *(getattr(psycopg.Pipeline, f"_{name}_gen", None) for name in ("enter", "sync", "exit")),
+        getattr(psycopg.generators, "notifies", None),
+    )
+} - {None}
 
 
 # Some packages make a class for each connection: those mustn't pile up here.

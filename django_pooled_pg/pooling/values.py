@@ -1,0 +1,167 @@
+"""Owns what the values of `OPTIONS["pool"]` may be; doesn't know which go together.
+
+Every error names the alias, the option and what to write instead, but a value only if it is a
+number or a dotted path: anything else may be a secret in the wrong place.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+
+from .untold import CredentialsProvider, kind, shown, untold
+
+# PostgreSQL has no more: https://www.postgresql.org/docs/current/runtime-config-connection.html
+_MOST_CONNECTIONS = 262_143
+_SIZES = {
+    "min_size": (0, _MOST_CONNECTIONS),
+    "max_size": (0, _MOST_CONNECTIONS),
+    "max_waiting": (0, 2**31 - 1),
+    # Each is a thread, and started with the pool.
+    "num_workers": (1, 1000),
+}
+
+# The least of each time. What is done every `max_idle` seconds, or several times in
+# `leak_threshold`, would keep the processor busy.
+_TIMES = {
+    "timeout": 0.001,
+    "max_idle": 0.1,
+    "max_lifetime": 0.001,
+    "reconnect_timeout": 0.0,
+    "check_idle": 0.0,
+    "leak_threshold": 0.1,
+}
+# Locks and clocks take no time without end, and psycopg_pool's scheduler dies of one.
+_YEAR = 365 * 24 * 3600
+
+_CALLABLES = {"reconnect_failed", "configure", "credentials"}
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "prewarm": (False, True, "wait"),
+    "return_at": ("request", "transaction"),
+    "class": ("pool", "null"),
+}
+# A choice, or a callable. None is what psycopg_pool calls the default.
+_CHOICES_OR_CALLABLES = {
+    "check": ("auto", "query", "never"),
+    "reset": ("auto", "always", "never"),
+}
+# A dotted path, or `module:name`.
+_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
+
+
+class Invalid(ImproperlyConfigured):
+    """`OPTIONS["pool"]`, or its option `key`, is wrong: `problem` says how."""
+
+    def __init__(self, alias: str, key: str | None, problem: str) -> None:
+        place = f"DATABASES[{alias!r}]['OPTIONS']['pool']" + (f"[{key!r}]" if key else "")
+        super().__init__(f"{place} {problem}.")
+
+
+def validated(alias: str, key: str, value: Any) -> Any:
+    """Return the value of a known option as the pool uses it, or raise `Invalid`."""
+    if key in _SIZES:
+        return None if value is None and key == "max_size" else size(alias, key, value)
+    if key in _TIMES:
+        return None if value is None and key == "leak_threshold" else _time(alias, key, value)
+    if key == "credentials":
+        return None if value is None else CredentialsProvider(_credentials(alias, key, value))
+    if key in _CALLABLES:
+        return None if value is None else _imported(alias, key, value, callable, "a callable")
+    if key in _CHOICES_OR_CALLABLES:
+        return _choice_or_callable(alias, key, value)
+    if key == "connection_class":
+        return _imported(alias, key, value, _is_connection_class, "a psycopg.Connection subclass")
+    if key == "name":
+        if value is None or isinstance(value, str):
+            return value
+        raise Invalid(alias, key, f"is {shown(value)}; give a string")
+    return _choice(alias, key, value, _CHOICES[key])
+
+
+def size(alias: str, key: str, value: Any) -> int:
+    """Return a size that is possible, or raise `Invalid`."""
+    least, most = _SIZES[key]
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and least <= value <= most:
+        return int(value)
+    unlimited = " (0: no limit)" if key == "max_waiting" else ""
+    raise Invalid(
+        alias,
+        key,
+        f"is {shown(value)}; give a whole number of at least {least}{unlimited} and at most {most}",
+    )
+
+
+def _time(alias: str, key: str, value: Any) -> float:
+    least = _TIMES[key]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and least <= value <= _YEAR:
+        return float(value)
+    never = ", or None for never" if key == "leak_threshold" else ""
+    raise Invalid(
+        alias,
+        key,
+        f"is {shown(value)}; give seconds, at least {least:g} and at most {_YEAR} (a year, which "
+        f"is as good as never){never}",
+    )
+
+
+def _choice(alias: str, key: str, value: Any, allowed: tuple[object, ...]) -> Any:
+    # Not `in`: 0 == False and 1 == True, but they aren't what the documentation offers.
+    for choice in allowed:
+        if type(value) is type(choice) and value == choice:
+            return value
+    raise Invalid(alias, key, f"is {_other(value)}; use one of {', '.join(map(repr, allowed))}")
+
+
+def _choice_or_callable(alias: str, key: str, value: Any) -> Any:
+    choices = _CHOICES_OR_CALLABLES[key]
+    if value is None:
+        return choices[0]
+    if isinstance(value, str) and value in choices:
+        return value
+    names = ", ".join(map(repr, choices))
+    if isinstance(value, str) and not _PATH.fullmatch(value):
+        raise Invalid(alias, key, f"is {_other(value)}; use one of {names}, or a callable")
+    return _imported(alias, key, value, callable, f"one of {names}, a callable")
+
+
+def _other(value: object) -> str:
+    return "another text" if isinstance(value, str) else shown(value)
+
+
+def _is_connection_class(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, psycopg.Connection)
+
+
+def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str) -> Any:
+    if isinstance(value, str) and _PATH.fullmatch(value):
+        try:
+            value = pkgutil.resolve_name(value)
+        except (ImportError, AttributeError) as ex:
+            raise Invalid(alias, key, f"can't be imported from {value!r}: {ex}") from ex
+        except Exception as ex:  # a user's module may raise anything when it is imported
+            error = untold(f"importing {value!r}", ex)
+            raise Invalid(alias, key, f"can't be imported: {error}") from error.__cause__
+    if not accept(value):
+        raise Invalid(alias, key, f"is {shown(value)}; give {wanted} or a dotted path to one")
+    return value
+
+
+def _credentials(alias: str, key: str, value: Any) -> Any:
+    # As above, but without showing a path, or a number: it may be the password itself.
+    problem, cause = f"is {kind(value)}; give a callable or a dotted path to one", None
+    if isinstance(value, str) and _PATH.fullmatch(value):
+        try:
+            value = pkgutil.resolve_name(value)
+        except Exception as ex:
+            error = untold("importing it", ex)
+            problem, cause = f"can't be imported: {error}", error.__cause__
+    if not callable(value):
+        raise Invalid(alias, key, problem) from cause
+    return value

@@ -1,0 +1,1 @@
+"""PostGIS, under a name that has "postgresql" in it, too: packages look for it."""
