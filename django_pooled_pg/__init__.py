@@ -12,9 +12,16 @@ except ImportError as ex:  # not installed, or without libpq; psycopg2 doesn't h
         'Run: pip install "psycopg[binary]"'
     ) from ex
 
+from .announcing import connection_borrowed
 from .prewarming import prewarm
 from .returning import returning_connections, without_connection
 
-__all__ = ["__version__", "prewarm", "returning_connections", "without_connection"]
+__all__ = [
+    "__version__",
+    "connection_borrowed",
+    "prewarm",
+    "returning_connections",
+    "without_connection",
+]
 
 __version__ = "0.1.0"

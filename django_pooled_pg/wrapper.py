@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import psycopg
+from django.db import InterfaceError
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
@@ -172,7 +173,7 @@ class PooledDatabaseMixin(_Base):
         else:
             self._borrow(pool)
 
-    def _borrow(self, pool: Pool) -> None:
+    def _borrow(self, pool: Pool, again: bool = False) -> None:
         if self._engine_closes:
             # What an engine remembers of the session it had (a search_path, for example) isn't so
             # in the one it gets.
@@ -207,7 +208,13 @@ class PooledDatabaseMixin(_Base):
         finally:
             self._using -= 1
         if self.connection is None:
-            self._borrow(pool)  # a receiver has closed it; this time it isn't told again
+            # A receiver has closed it. Those of connection_created aren't called again for it.
+            if again:
+                raise InterfaceError(
+                    f"Database {self.alias!r}: a receiver of connection_created or "
+                    "connection_borrowed closes each connection that it is told of."
+                )
+            self._borrow(pool, again=True)
             return
         self.run_on_commit = []
         if self.close_at == 0 and (not who.in_request or pool.returns_early):

@@ -345,3 +345,24 @@ def test_tenants_never_see_each_others_rows(make_wrapper: MakeWrapper) -> None:
     finally:
         for tenant in tenants:
             execute(admin, f"DROP SCHEMA {tenant} CASCADE; DROP ROLE {tenant}")
+
+
+def test_a_reset_of_the_sites_own_pins_nothing_later(make_wrapper: MakeWrapper) -> None:
+    def reset(connection: Any) -> None:
+        connection.execute("DISCARD ALL")
+
+    wrapper = make_wrapper(pool={"max_size": 1, "reset": reset})
+    for _ in range(3):
+        assert fetch(wrapper, "SELECT 1") == 1  # outside of requests: it goes back at once
+        assert wrapper.connection is None
+    assert statistics(wrapper).pinned == 0
+
+
+def test_what_pins_is_of_this_borrow(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper(pool={"max_size": 1, "reset": "never"})
+    execute(wrapper, "SET work_mem = '5MB'")
+    assert wrapper._lease is not None
+    assert wrapper._lease.use.reason == "SET"
+    wrapper.close()
+    execute(wrapper, "LISTEN news")
+    assert wrapper._lease.use.reason == "LISTEN"

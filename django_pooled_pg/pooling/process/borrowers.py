@@ -67,7 +67,8 @@ def borrower() -> Borrower:
 
 def gone(who: object) -> None:
     """Note that `who` (a `Borrower`, or a weak reference to a wrapper) is no more."""
-    _gone.put(who)
+    if _reaper is not None:  # else nobody has borrowed, and nobody would empty the queue
+        _gone.put(who)
 
 
 def wake() -> None:

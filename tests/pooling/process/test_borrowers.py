@@ -4,11 +4,13 @@ import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.process.borrowers import borrower
+from tests.support.processes import run_script
 from tests.support.queries import hold
 from tests.support.waiting import wait_until
 
@@ -123,3 +125,23 @@ def test_a_wrapper_that_is_collected_loses_no_slot(make_wrapper: MakeWrapper) ->
     gc.collect()
     wait_until(lambda: pool.statistics().in_use == 0)
     assert pool.statistics().reclaimed == 1
+
+
+WITHOUT_A_POOL = """
+import threading
+from django_pooled_pg.pooling.process import borrowers
+
+def query():
+    backend_pid()
+    connection.close()
+
+for _ in range(20):
+    thread = threading.Thread(target=query)
+    thread.start()
+    thread.join()
+assert borrowers._gone.qsize() == 0
+"""
+
+
+def test_without_a_pool_nothing_piles_up(database: dict[str, Any]) -> None:
+    run_script(WITHOUT_A_POOL, {"default": {**database, "OPTIONS": {"pool": False}}})
