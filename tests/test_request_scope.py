@@ -18,7 +18,7 @@ def test_a_request_is_known_from_its_begin_to_its_end() -> None:
 
 def test_a_request_of_the_test_client_within_another() -> None:
     request_started.send(sender=WSGIHandler)
-    assert Client().get("/health").status_code == 200
+    assert Client().get("/pid").status_code == 200
     assert borrower().in_request
     request_finished.send(sender=WSGIHandler)
     assert not borrower().in_request
