@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.test import Client
@@ -16,6 +17,7 @@ def test_a_request_is_known_from_its_begin_to_its_end() -> None:
     assert not borrower().in_request
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_request_of_the_test_client_within_another() -> None:
     request_started.send(sender=WSGIHandler)
     assert Client().get("/pid").status_code == 200
