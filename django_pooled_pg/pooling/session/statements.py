@@ -245,18 +245,15 @@ _local_sets: Callable[[str], int] = _Known[str](lambda sql: _Reader(sql).local_s
 
 
 def _effect_of_tag(tag: bytes) -> int:
-    words = tag.decode(errors="replace").lower().split()
-    if words[:1] == ["select"]:
+    command = tag.decode(errors="replace").lower()
+    first, _, rest = command.partition(" ")
+    if first == "select":
         return NOTHING
-    if words[:1] in (["create"], ["alter"]) and words[1:] in (["extension"], ["type"]):
+    if first in ("create", "alter") and rest in ("extension", "type"):
         return NEW_TYPES
-    if words and words[0] in _HARMLESS:
+    if first in _HARMLESS or command in ("set", "set constraints", "prepare transaction"):
         return UNKNOWN
-    return (
-        UNKNOWN
-        if words in (["set"], ["set", "constraints"], ["prepare", "transaction"])
-        else CHANGES
-    )
+    return CHANGES
 
 
 _tag_effect: Callable[[bytes], int] = _Known(_effect_of_tag).__getitem__

@@ -9,6 +9,7 @@ import pytest
 from psycopg.pq import ExecStatus
 
 from django_pooled_pg.pooling.session.statements import (
+    _FUNCTIONS,
     CHANGES,
     NEW_TYPES,
     NOTHING,
@@ -73,6 +74,13 @@ from tests.support.queries import connect
 )
 def test_changes(sql: str) -> None:
     assert effect_of(sql) == CHANGES
+
+
+@pytest.mark.parametrize("name", sorted(_FUNCTIONS))
+@pytest.mark.parametrize("statement", ["SELECT {}(1)", "INSERT INTO t SELECT {} (1)"])
+def test_functions_change(statement: str, name: str) -> None:
+    assert effect_of(statement.format(name)) == CHANGES
+    assert command_of(statement.format(name)) == name.upper()
 
 
 @pytest.mark.parametrize(
@@ -389,6 +397,30 @@ def test_what_leaves_nothing_does_not_change(server: psycopg.Connection[Any], sq
     expected = CHANGES if "DECLARE" in sql else UNKNOWN  # at its commit it isn't known WITH HOLD
     assert effect_of(sql) <= expected
     assert effect_after(sql, tags) <= expected
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        # The documentation lists them.
+        "SELECT n FROM statements.hidden",
+        "SELECT !!! 'c'",
+        r"SELECT '\'', set_config($$a.b$$, $$c$$, false) --'",
+    ],
+    ids=["view", "operator", "backslash"],
+)
+def test_what_is_not_seen(server: psycopg.Connection[Any], sql: str) -> None:
+    server.execute(
+        "CREATE FUNCTION statements.f(text) RETURNS text LANGUAGE sql"
+        " AS 'SELECT set_config(''a.b'', ''c'', false)';"
+        "CREATE VIEW statements.hidden AS SELECT statements.f('c') AS n;"
+        "CREATE OPERATOR !!! (RIGHTARG = text, PROCEDURE = statements.f);"
+        "SET standard_conforming_strings = off; SET escape_string_warning = off"
+    )
+    before = _state(server)
+    _run(server, sql)
+    assert _state(server) != before
+    assert effect_of(sql) < CHANGES
 
 
 @pytest.mark.parametrize(
