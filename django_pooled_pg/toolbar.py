@@ -55,7 +55,7 @@ class PoolPanel(Panel):
                 "summary": summary,
                 "totals": [_in_ms(each) for each in totals],
                 "borrows": [_in_ms(each) for each in self._record.borrows()],
-                "pools": [asdict(pool.statistics()) for pool in registry.pools()],
+                "pools": [asdict(pool) for pool in registry.statistics()],
             }
         )
 

@@ -107,7 +107,7 @@ def _observer(fields: dict[str, str]) -> Callable[[object], Iterable[Observation
 
 def _pools() -> Iterable[Pool]:
     # Attributes must tell apart what is observed.
-    return by_name(asdict(pool.statistics()) for pool in registry.pools())
+    return by_name(asdict(pool) for pool in registry.statistics())
 
 
 def _attributes(pool: Pool) -> dict[str, str]:

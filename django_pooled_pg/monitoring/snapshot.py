@@ -42,7 +42,7 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
         "parent_pid": os.getppid(),
         "process": process_name(),
         "started": _started,
-        "pools": [asdict(pool.statistics()) for pool in registry.pools()],
+        "pools": [asdict(pool) for pool in registry.statistics()],
         "holders": [
             _holder(pool, lease)
             for pool in registry.pools()

@@ -15,6 +15,7 @@ from .pool import Pool
 from .process import borrowers, fork
 from .process.borrowers import Borrower
 from .process.locks import RLock
+from .statistics import PoolStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ _kept: dict[str, list[Pool]] = {}
 # Every pool that is alive, with the settings it was made for. One that isn't kept may be in a
 # wrapper of another thread, which may open it again: then it is kept again.
 _alive: WeakKeyDictionary[Pool, Settings] = WeakKeyDictionary()
+# What pools that were forgotten have counted, by alias and name: sums mustn't go backwards. And
+# what of it is of one that may be kept again.
+_past: dict[tuple[str, str], PoolStatistics] = {}
+_counted: WeakKeyDictionary[Pool, PoolStatistics] = WeakKeyDictionary()
 _open_listeners: list[Callable[[], None]] = []
 
 # How many pools are kept of settings that an alias had before. Enough for those who go to and fro
@@ -130,6 +135,9 @@ def _keep(pool: Pool) -> None:
     if pool in kept:
         kept.remove(pool)
     kept.append(pool)
+    if (counted := _counted.pop(pool, None)) is not None:
+        of = pool.alias, pool.name
+        _past[of] = _past[of].plus(counted, -1)
 
 
 def _forget_surplus(alias: str) -> None:
@@ -139,9 +147,13 @@ def _forget_surplus(alias: str) -> None:
     for pool in surplus:
         if pool.leases():
             continue
+        counted = pool.statistics().of_the_past()
         with _lock:
             if pool in _kept[alias]:
                 _kept[alias].remove(pool)
+                of = alias, pool.name
+                _past[of] = _past[of].plus(counted) if of in _past else counted
+                _counted[pool] = counted
         pool.close()
         if pool.leases():  # lent just before it was closed
             with _lock:
@@ -149,9 +161,20 @@ def _forget_surplus(alias: str) -> None:
 
 
 def pools() -> list[Pool]:
-    """Return all pools of this process; not those that were closed and forgotten."""
+    """Return all pools of this process, as they were made; not those that were forgotten."""
     with _lock:
-        return [pool for kept in _kept.values() for pool in kept]
+        kept = {pool for each in _kept.values() for pool in each}
+        return [pool for pool in _alive if pool in kept]
+
+
+def statistics() -> list[PoolStatistics]:
+    """Return the figures of all pools of this process.
+
+    With counters of those that were forgotten, added up for each alias and name.
+    """
+    with _lock:
+        past = list(_past.values())
+    return past + [pool.statistics() for pool in pools()]
 
 
 def _all_alive() -> list[Pool]:
@@ -226,6 +249,8 @@ def _forget_in_child() -> None:
     # because they change by single list and dict operations only.
     global _lock
     _lock = RLock()
+    _past.clear()
+    _counted.clear()
     borrowers.start_anew()
     for pool in _all_alive():
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 BOUNDS = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
@@ -68,6 +69,34 @@ class PoolStatistics:
     connect_total: float
     connect_max: float
     connect_buckets: list[int]
+
+    def of_the_past(self) -> PoolStatistics:
+        """Return what remains to be told of a pool that is no more: its counters."""
+        return replace(
+            self, min_size=0, max_size=0, paused=False, size=0, in_use=0, idle=0, waiting=0
+        )
+
+    def plus(self, other: PoolStatistics, sign: int = 1) -> PoolStatistics:
+        """Return the same with the counters of another added or, with -1, taken away again."""
+        changed: dict[str, Any] = {}
+        for name in _COUNTERS:
+            changed[name] = getattr(self, name) + sign * getattr(other, name)
+        for name in _MAXIMA:
+            changed[name] = max(getattr(self, name), getattr(other, name))
+        for name in _BUCKETS:
+            pairs = zip(getattr(self, name), getattr(other, name), strict=True)
+            changed[name] = [ours + sign * theirs for ours, theirs in pairs]
+        return replace(self, **changed)
+
+
+_NOT_COUNTERS = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"}
+_MAXIMA = [f.name for f in fields(PoolStatistics) if f.name.endswith("_max")]
+_BUCKETS = [f.name for f in fields(PoolStatistics) if f.name.endswith("_buckets")]
+_COUNTERS = [
+    f.name
+    for f in fields(PoolStatistics)
+    if f.type in ("int", "float") and f.name not in {*_NOT_COUNTERS, *_MAXIMA}
+]
 
 
 @dataclass(slots=True)

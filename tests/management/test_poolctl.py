@@ -135,7 +135,7 @@ def test_no_such_process(folder: Path) -> None:
 
 
 def test_no_process_has_such_a_pool(folder: Path) -> None:
-    script = "from django_pooled_pg.pooling import registry\ndel registry._entries['default']\n"
+    script = "from django_pooled_pg.pooling import registry\ndel registry._kept['default']\n"
     with member(folder, script + "ready()") as process:
         assert failing("drain", "default") == (
             f"{process.pid} python  has no such pool\n",

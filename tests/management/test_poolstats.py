@@ -97,7 +97,7 @@ def test_one_database(folder: Path) -> None:
 
 
 def test_no_pool_of_that_database(folder: Path) -> None:
-    script = "from django_pooled_pg.pooling import registry\nregistry._entries.clear()\nready()"
+    script = "from django_pooled_pg.pooling import registry\nregistry._kept.clear()\nready()"
     with member(folder, script):
         assert poolstats("--database", "default") == (
             "No live process of this project has a connection pool of database 'default'.\n"

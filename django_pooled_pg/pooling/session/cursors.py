@@ -94,8 +94,9 @@ class NotingCursor(_Base):
             query = query.as_string(self)
         elif isinstance(query, bytes):
             query = query.decode(errors="replace")
-        elif not isinstance(query, str):  # a template string
-            query = " $1 ".join(query.strings)
+        elif not isinstance(query, str):  # a template string, whose parts may be anything
+            self._use.note(CHANGES, "a template string")
+            query = " ".join(query.strings)
         self._use.note_statement(query, effect_of(query))
         return str(query)
 
@@ -172,6 +173,9 @@ class NotingServerCursor(NotingCursor):
     def belong_to(self, use: Use) -> None:
         super().belong_to(use)
         use.server_cursors.append(self)
+
+    def _note_results(self, sql: str) -> None:
+        """They are of psycopg's own DECLARE and FETCH."""
 
     def close(self) -> None:
         use = self._use
