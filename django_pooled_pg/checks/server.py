@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from ..monitoring.server import ServerSide, server_side
+from ..monitoring.server import ServerSide, one_line, server_side
 from ..opening import session_maker
 from ..pooling.config import Connection, PoolConfig
 from ..pooling.connector import SessionMaker
@@ -43,7 +43,7 @@ def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckM
     except NotSupportedError as ex:
         return [message("E003", str(ex), "Upgrade the server, or use an older Django.", alias)]
     except (psycopg.Error, ImproperlyConfigured) as ex:
-        return [_not_asked(alias, " ".join(str(ex).split()))]
+        return [_not_asked(alias, one_line(ex))]
     except Exception as ex:  # a callable password, or the like: its message may hold anything
         logger.debug("Database %r: the server could not be asked", alias, exc_info=True)
         return [_not_asked(alias, f"{type(ex).__name__}; {__name__} logs it at DEBUG")]

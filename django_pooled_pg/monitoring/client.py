@@ -18,12 +18,15 @@ from time import monotonic
 from typing import Any
 
 from . import leftovers
-from .report import ProcessReport, check_snapshot
+from .bounds import MAX_ANSWER_BYTES, bounded
+from .peer import stranger
+from .report import ProcessReport, checked
 from .runtime_dir import runtime_dir
 
 logger = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES = 1024 * 1024
+# Sockets open at a time: each takes a file descriptor, of which the site needs some, too.
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,43 +50,45 @@ def _report(answer: Answer) -> ProcessReport:
     if answer.result is None:
         return ProcessReport(pid=answer.pid, error=answer.error)
     try:
-        check_snapshot(answer.result)
+        return ProcessReport(pid=answer.pid, snapshot=checked(answer.result))
     except ValueError as ex:
         return ProcessReport(pid=answer.pid, error=f"answered wrongly: {ex}")
-    return ProcessReport(pid=answer.pid, snapshot=answer.result)
 
 
 def ask(request: dict[str, Any], timeout: float = 1.0, pid: int | None = None) -> list[Answer]:
     """Ask all live processes at once, for `timeout` seconds in all; sorted by process id.
 
-    With `pid`, that process only. A process that doesn't answer in time, or not sensibly, is reported with an `error`. What
-    dead processes left behind is removed. Raises `RuntimeDirError`.
+    With `pid`, that process only. A process that doesn't answer in time, or not sensibly, is
+    reported with an `error`. What dead processes left behind is removed. Raises `RuntimeDirError`.
     """
     deadline = monotonic() + timeout
-    answers = []
     line = json.dumps(request).encode() + b"\n"
+    to_ask = [
+        _Question(owner, path, line)
+        for owner, path in _sockets(runtime_dir())
+        if pid is None or owner == pid
+    ]
+    asked = list(to_ask)
     # A thread for each process would do as well; here any number of them can hang.
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
-        for owner, path in _sockets(runtime_dir()):
-            if pid is not None and owner != pid:
-                continue
-            question = _Question(owner, path, line)
+        for question in asked:
             stack.callback(question.close)
-            if question.ask():
-                selector.register(question.socket, selectors.EVENT_READ, question)
-            elif question.error:
-                answers.append(question.answer())
-        while selector.get_map() and (remaining := deadline - monotonic()) > 0:
+        while True:
+            while to_ask and len(selector.get_map()) < _AT_ONCE:
+                question = to_ask.pop()
+                if question.ask():
+                    selector.register(question, selectors.EVENT_READ, question)
+            if not selector.get_map() or (remaining := deadline - monotonic()) <= 0:
+                break
             for key, _ in selector.select(remaining):
-                question = key.data
-                if question.receive():
-                    selector.unregister(question.socket)
-                    if not question.died:
-                        answers.append(question.answer())
-        answers += [
-            Answer(pid=key.data.pid, error=f"not answering within {timeout:g} s")
-            for key in selector.get_map().values()
-        ]
+                if key.data.receive():
+                    selector.unregister(key.data)
+                    key.data.close()
+    for question in asked:
+        if not question.is_over:
+            did = "answering" if question.socket is not None else "asked"
+            question.fail(f"not {did} within {timeout:g} s")
+    answers = [question.answer() for question in asked if not question.died]
     return sorted(answers, key=lambda answer: answer.pid)
 
 
@@ -106,35 +111,51 @@ class _Question:
 
     def __init__(self, pid: int, path: Path, line: bytes) -> None:
         self.pid = pid
-        self.path = path
+        self._path = path
         self._line = line
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.setblocking(False)
-        self.died = False
-        self.error: str | None = None
+        self._error: str | None = None
         self._answer = b""
+        self.socket: socket.socket | None = None
+        self.died = False
+        self.is_over = False
 
     def close(self) -> None:
-        self.socket.close()
+        if self.socket is not None:
+            self.socket.close()
+
+    def fileno(self) -> int:
+        assert self.socket is not None
+        return self.socket.fileno()
+
+    def fail(self, error: str) -> None:
+        self._error, self.is_over = error, True
 
     def ask(self) -> bool:
-        """Send the request. False: there is no process, or `error` says why there's no answer."""
+        """Send the request. False: it is over, since there is no process or no way to ask it."""
         try:
-            self.socket.connect(os.fspath(self.path))
-            # Whole and at once: it is small, and the socket's buffer is empty.
-            self.socket.send(self._line)
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.setblocking(False)
+            self.socket.connect(os.fspath(self._path))
+            if (uid := stranger(self.socket)) is not None:
+                self.fail(f"not asked: user {uid} listens there")
+            else:
+                # Whole and at once: it is small, and the socket's buffer is empty.
+                self.socket.send(self._line)
         except FileNotFoundError:
-            self.died = True
+            self.died = self.is_over = True
         except ConnectionError:
             self._hung_up()
         except BlockingIOError:
-            self.error = "not answering: too many wait for it already"
+            self.fail("not answering: too many wait for it already")
         except OSError as ex:
-            self.error = f"can't be asked: {ex.strerror}"
-        return not self.died and self.error is None
+            self.fail(f"can't be asked: {ex.strerror}")
+        if self.is_over:
+            self.close()
+        return not self.is_over
 
     def receive(self) -> bool:
         """Take what has come; True when that's all."""
+        assert self.socket is not None
         try:
             received = self.socket.recv(65536)
         except BlockingIOError:
@@ -143,18 +164,16 @@ class _Question:
             received = b""
         self._answer += received
         if b"\n" in received:
-            return True
-        if not received:
+            self.is_over = True
+        elif not received:
             self._hung_up()
-            return True
-        if len(self._answer) > MAX_ANSWER_BYTES:
-            self.error = f"answered with more than {MAX_ANSWER_BYTES} bytes"
-            return True
-        return False
+        elif len(self._answer) > MAX_ANSWER_BYTES:
+            self.fail(f"answered with more than {MAX_ANSWER_BYTES} bytes")
+        return self.is_over
 
     def answer(self) -> Answer:
-        if self.error is not None:
-            return Answer(pid=self.pid, error=self.error)
+        if self._error is not None:
+            return Answer(pid=self.pid, error=self._error)
         try:
             return Answer(pid=self.pid, result=_read_answer(self._answer))
         except (ValueError, RecursionError) as ex:
@@ -162,22 +181,24 @@ class _Question:
 
     def _hung_up(self) -> None:
         # Refused, or no answer: because it has ended, now or long ago?
+        self.is_over = True
+        self.close()
         try:
-            self.died = leftovers.is_gone(self.path)
+            self.died = leftovers.is_gone(self._path)
         except OSError as ex:
-            self.error = f"can't be asked: {ex.strerror}"
+            self.fail(f"can't be asked: {ex.strerror}")
         else:
             if not self.died:
-                self.error = "closed the connection without an answer"
+                self.fail("closed the connection without an answer")
 
 
 def _read_answer(line: bytes) -> dict[str, Any]:
     # Raises ValueError, which json's own error is too.
-    answer = json.loads(line)
+    answer = bounded(json.loads(line))
     if not isinstance(answer, dict):
         raise ValueError("not a JSON object")
     if answer.get("ok") is not True:
-        raise ValueError(str(answer.get("error"))[:200])
+        raise ValueError(str(answer.get("error")))
     result = answer.get("result")
     if not isinstance(result, dict):
         raise ValueError("its result is not a JSON object")

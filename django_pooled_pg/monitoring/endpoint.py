@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +23,9 @@ from typing import Any
 
 from ..pooling import registry
 from . import leftovers
+from .bounds import MAX_ANSWER_BYTES, bounded
 from .control import WrongRequest, control
+from .peer import stranger
 from .runtime_dir import runtime_dir
 from .snapshot import process_snapshot
 
@@ -227,7 +228,8 @@ def _listen() -> tuple[socket.socket, Path]:
 
 def _converse(client: socket.socket) -> None:
     deadline = monotonic() + CLIENT_SECONDS
-    if not _may_ask(client):
+    if (uid := stranger(client)) is not None:
+        logger.warning("User %d tried to ask the poolstats endpoint, and got no answer", uid)
         return
     request = b""
     while b"\n" not in request and len(request) <= MAX_REQUEST_BYTES:
@@ -236,29 +238,24 @@ def _converse(client: socket.socket) -> None:
         if not received:
             return
         request += received
-    answer = json.dumps(_answer(request), separators=(",", ":"))
+    answer = _line(_answer(request))
+    if len(answer) > MAX_ANSWER_BYTES:
+        answer = _line(_error(f"its answer would have {len(answer)} bytes"))
     # Anew: what was asked for may have taken its time.
     _set_deadline(client, monotonic() + CLIENT_SECONDS)
-    client.sendall(answer.encode() + b"\n")
+    client.sendall(answer)
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    # As UTF-8, in which most scripts take half of what they take escaped.
+    text = json.dumps(bounded(answer), separators=(",", ":"), ensure_ascii=False)
+    return text.encode() + b"\n"
 
 
 def _set_deadline(client: socket.socket, deadline: float) -> None:
     if (remaining := deadline - monotonic()) <= 0:
         raise TimeoutError("too slow")
     client.settimeout(remaining)
-
-
-def _may_ask(client: socket.socket) -> bool:
-    # The folder keeps others out already; this is for a folder that was opened later.
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    size = struct.calcsize("3i")
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = struct.unpack("3i", credentials)
-    if uid in (os.geteuid(), 0):
-        return True
-    logger.warning("User %d tried to ask the poolstats endpoint, and got no answer", uid)
-    return False
 
 
 def _answer(request: bytes) -> dict[str, Any]:

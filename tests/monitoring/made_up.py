@@ -43,16 +43,21 @@ def report(
     process: str = "gunicorn",
 ) -> ProcessReport:
     """What a process says that has these pools."""
-    snapshot = {
+    snapshot = snapshot_of(pid) | {"process": process, "pools": list(pools)}
+    return ProcessReport(pid=pid, snapshot=snapshot | {"holders": holders or []})
+
+
+def snapshot_of(pid: int) -> dict[str, Any]:
+    """What a process answers that has a pool with nothing to tell."""
+    return {
         "version": 1,
         "pid": pid,
         "parent_pid": 1,
-        "process": process,
+        "process": "gunicorn",
         "started": 1000.5,
-        "pools": list(pools),
-        "holders": holders or [],
+        "pools": [pool()],
+        "holders": [],
     }
-    return ProcessReport(pid=pid, snapshot=snapshot)
 
 
 def silent(pid: int = 13) -> ProcessReport:

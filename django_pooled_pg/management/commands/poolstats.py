@@ -21,7 +21,7 @@ from ...monitoring import client, render, watch
 from ...monitoring.advice import advise
 from ...monitoring.report import ProcessReport
 from ...monitoring.runtime_dir import RuntimeDirError
-from ...monitoring.server import ServerSide, server_side
+from ...monitoring.server import ServerSide, server_sides
 from ...wrapper import PooledDatabaseMixin
 from ..arguments import check_alias, check_seconds
 
@@ -199,7 +199,7 @@ class _Look:
         if not self._options["server"]:
             return []
         aliases = [self._database] if self._database is not None else list(connections)
-        return [server_side(alias) for alias in aliases if _is_ours(alias)]
+        return server_sides([alias for alias in aliases if _is_ours(alias)])
 
     def _advice(self, reports: Sequence[ProcessReport], sides: Sequence[ServerSide]) -> Any:
         return advise(reports, {side.alias: side for side in sides}, self._database)

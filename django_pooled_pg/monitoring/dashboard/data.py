@@ -62,10 +62,7 @@ def look() -> View:
     """
     _give_back()
     reports = client.collect(holders=_HOLDERS_OF_A_POOL)
-    server = {}
-    for alias in sorted(_aliases(reports)):
-        if (side := servers.side(alias)) is not None:
-            server[alias] = side
+    server = servers.sides(sorted(_aliases(reports)))
     return View(
         time=time.time(), reports=reports, server=server, advice=advise(reports, server=server)
     )

@@ -7,20 +7,21 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET
+from django.views.defaults import permission_denied
 
 from .. import client, prometheus
 from ..runtime_dir import RuntimeDirError
 from . import page as html
-from .access import staff_only, staff_or_login, staff_or_token
+from .access import View, staff_only, staff_or_login, staff_or_token
 from .data import look
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 # The page's own: names of threads and processes are other people's text.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TYPES = {
     "dashboard.js": "text/javascript; charset=utf-8",
@@ -37,7 +38,7 @@ _TYPES = {
 
 
 def _guarded(
-    by: Callable[[Any], Any],
+    by: Callable[[View], View],
 ) -> Callable[[Callable[[HttpRequest], HttpResponseBase]], Callable[..., HttpResponseBase]]:
     """GET only, for those whom `by` lets in, kept by no cache, in no transaction.
 
@@ -47,8 +48,16 @@ def _guarded(
     def decorate(
         view: Callable[[HttpRequest], HttpResponseBase],
     ) -> Callable[..., HttpResponseBase]:
-        # "private", too: it also keeps Django's own cache middleware away.
-        guarded = require_GET(cache_control(private=True, no_store=True)(by(view)))
+        @cache_control(private=True, no_store=True)  # the first keeps Django's own cache away
+        @require_GET
+        def guarded(request: HttpRequest) -> HttpResponseBase:
+            try:
+                return by(view)(request)
+            except PermissionDenied as ex:
+                # Not left to Django: what it makes of this would not say that nobody keeps it.
+                refused: HttpResponseBase = permission_denied(request, ex)
+                return refused
+
         allowed: Callable[..., HttpResponseBase] = login_not_required(guarded)
         return transaction.non_atomic_requests(allowed)
 

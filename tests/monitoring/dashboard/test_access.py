@@ -35,7 +35,18 @@ def test_staff_may(staff: Client, path: str) -> None:
 
 @pytest.mark.parametrize("path", ALL)
 def test_other_users_may_not(visitor: Client, path: str) -> None:
-    assert visitor.get(path).status_code == 403
+    response = visitor.get(path)
+    assert response.status_code == 403
+    assert set(response["Cache-Control"].split(", ")) == {"private", "no-store"}
+
+
+def test_who_may_not_sees_the_sites_own_403_page(visitor: Client, settings: Any) -> None:
+    pages = {"403.html": "this is the site's page"}
+    loaders = [("django.template.loaders.locmem.Loader", pages)]
+    (engine,) = settings.TEMPLATES
+    options = {**engine["OPTIONS"], "loaders": loaders}
+    settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": options}]
+    assert b"this is the site" in visitor.get("/pools/").content
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -78,7 +89,10 @@ def test_without_users_it_says_what_is_missing(client: Client, settings: Any) ->
 @pytest.mark.parametrize("method", ["post", "put", "delete", "head", "options"])
 @pytest.mark.parametrize("path", [*ALL, "/pools/dashboard.js"])
 def test_get_only(staff: Client, path: str, method: str) -> None:
-    assert getattr(staff, method)(path).status_code == 405
+    response = getattr(staff, method)(path)
+    assert response.status_code == 405
+    if path in ALL:
+        assert "no-store" in response["Cache-Control"]
 
 
 @pytest.mark.parametrize("path", [*ALL, "/pools/dashboard.js"])

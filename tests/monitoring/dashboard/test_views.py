@@ -16,10 +16,12 @@ from django_pooled_pg.monitoring import endpoint
 from django_pooled_pg.monitoring.dashboard import views
 from django_pooled_pg.monitoring.server import ServerSide, Sessions
 from django_pooled_pg.pooling.statistics import BOUNDS
+from tests.conftest import MakeWrapper
 from tests.monitoring.dashboard.conftest import Say, logged_in
 from tests.monitoring.dashboard.site import LONG, NASTY, STRICT, busy_pool, holder, many
 from tests.monitoring.made_up import pool, report, silent
 from tests.support.processes import run_script
+from tests.support.queries import hold
 
 pytestmark = pytest.mark.urls("tests.monitoring.dashboard.site")
 
@@ -67,6 +69,22 @@ def test_names_are_text(staff: Client, say: Say) -> None:
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     assert "{{ 7 }}" in page
     assert LONG in page
+
+
+def test_a_thread_whose_name_is_as_bad_as_can_be_is_shown(
+    staff: Client,
+    running: Path,
+    make_wrapper: MakeWrapper,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapper = make_wrapper()
+    hold(wrapper)
+    assert wrapper.pool is not None
+    (lease,) = wrapper.pool.leases()
+    monkeypatch.setattr(lease.borrower, "name", "\ud800\x1b[2J" + "x" * 2_000_000)
+    page = staff.get("/pools/")
+    assert page.status_code == 200
+    assert r"<td>\ud800\x1b[2Jxxx" in page.content.decode()
 
 
 def test_nothing_there(staff: Client, say: Say) -> None:
@@ -120,6 +138,7 @@ def test_not_kept_by_the_sites_cache(
 def test_the_page_brings_its_own_policy(staff: Client, one_busy: None) -> None:
     policy = staff.get("/pools/")["Content-Security-Policy"]
     assert policy.startswith(STRICT)
+    assert "frame-ancestors 'none'" in policy
 
 
 @pytest.mark.skipif(django.VERSION < (6, 0), reason="came with Django 6.0")
