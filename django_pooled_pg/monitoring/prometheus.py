@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -32,116 +32,69 @@ class Metric:
     """One metric of a pool.
 
     `fields` are those of `PoolStatistics` that it comes from: several, if it has a label `state`
-    with their names. A histogram is made of the fields `<field>_buckets` and `<field>_total`.
+    with their names. A histogram is made of one that is a `Durations`.
     """
 
     name: str
     kind: str
     help: str
-    fields: tuple[str, ...]
+    fields: tuple[str, ...] = ()
 
 
-POOL_METRICS = (
+PROCESS_UP = Metric(
+    "pooled_pg_process_up", "gauge", "Whether the process answered in time: 1 or 0."
+)
+# Name, help, field.
+_GAUGES = (
+    ("connections_open", "Connections the pool has or is making.", "size"),
+    ("connections_max", "The pool's max_size.", "max_size"),
+    ("connections_min", "The pool's min_size.", "min_size"),
+    ("waiting", "Borrowers that wait for a connection.", "waiting"),
+    ("paused", "Whether the pool is paused: 1 or 0.", "paused"),
+    ("timeout_seconds", "How long a borrower waits at most.", "timeout"),
+)
+_COUNTERS = (
+    ("borrows", "Connections lent.", "borrows"),
+    ("exhausted", "Borrowers turned away: no connection within the timeout.", "exhausted"),
+    ("reclaimed", "Connections taken back from borrowers that were gone.", "reclaimed"),
+    (
+        "pinned",
+        "Borrows kept to the end of the request because the session held state.",
+        "pinned",
+    ),
+    ("dead", "Dead connections found.", "dead"),
+    ("resets", "Sessions reset after a return.", "resets"),
+    ("connects", "Attempts to open a server session.", "connects"),
+    ("connect_errors", "Attempts to open a server session that failed.", "connect_errors"),
+    ("worked_seconds", "Of the time held, what statements took.", "worked_total"),
+)
+_HISTOGRAMS = (
+    ("wait_seconds", "How long borrowers waited for their connection.", "wait"),
+    ("held_seconds", "How long connections were held, of those returned.", "held"),
+    ("connect_seconds", "How long it took to open a server session.", "connect"),
+)
+METRICS = (
+    PROCESS_UP,
     Metric(
         "pooled_pg_connections",
         "gauge",
         "Connections by state; those being made or cleaned are in none.",
         ("idle", "in_use"),
     ),
-    Metric(
-        "pooled_pg_connections_open",
-        "gauge",
-        "Connections the pool has or is making.",
-        ("size",),
+    *(Metric(f"pooled_pg_{name}", "gauge", text, (field,)) for name, text, field in _GAUGES),
+    *(
+        Metric(f"pooled_pg_{name}_total", "counter", text, (field,))
+        for name, text, field in _COUNTERS
     ),
-    Metric("pooled_pg_connections_max", "gauge", "The pool's max_size.", ("max_size",)),
-    Metric("pooled_pg_connections_min", "gauge", "The pool's min_size.", ("min_size",)),
-    Metric("pooled_pg_waiting", "gauge", "Borrowers that wait for a connection.", ("waiting",)),
-    Metric("pooled_pg_paused", "gauge", "Whether the pool is paused: 1 or 0.", ("paused",)),
-    Metric(
-        "pooled_pg_timeout_seconds",
-        "gauge",
-        "How long a borrower waits at most.",
-        ("timeout",),
-    ),
-    Metric("pooled_pg_borrows_total", "counter", "Connections lent.", ("borrows",)),
-    Metric(
-        "pooled_pg_exhausted_total",
-        "counter",
-        "Borrowers turned away: no connection within the timeout.",
-        ("exhausted",),
-    ),
-    Metric(
-        "pooled_pg_reclaimed_total",
-        "counter",
-        "Connections taken back from borrowers that were gone.",
-        ("reclaimed",),
-    ),
-    Metric(
-        "pooled_pg_pinned_total",
-        "counter",
-        "Borrows kept to the end of the request because the session held state.",
-        ("pinned",),
-    ),
-    Metric("pooled_pg_dead_total", "counter", "Dead connections found.", ("dead",)),
-    Metric("pooled_pg_resets_total", "counter", "Sessions reset after a return.", ("resets",)),
-    Metric(
-        "pooled_pg_connects_total",
-        "counter",
-        "Attempts to open a server session.",
-        ("connects",),
-    ),
-    Metric(
-        "pooled_pg_connect_errors_total",
-        "counter",
-        "Attempts to open a server session that failed.",
-        ("connect_errors",),
-    ),
-    Metric(
-        "pooled_pg_worked_seconds_total",
-        "counter",
-        "Of the time held, what statements took.",
-        ("worked_total",),
-    ),
-    Metric(
-        "pooled_pg_wait_seconds",
-        "histogram",
-        "How long borrowers waited for their connection.",
-        ("wait",),
-    ),
-    Metric(
-        "pooled_pg_held_seconds",
-        "histogram",
-        "How long connections were held, of those returned.",
-        ("held",),
-    ),
-    Metric(
-        "pooled_pg_connect_seconds",
-        "histogram",
-        "How long it took to open a server session.",
-        ("connect",),
+    *(
+        Metric(f"pooled_pg_{name}", "histogram", text, (field,))
+        for name, text, field in _HISTOGRAMS
     ),
 )
-
-PROCESS_UP = Metric(
-    "pooled_pg_process_up", "gauge", "Whether the process answered in time: 1 or 0.", ()
-)
-
-METRICS = (PROCESS_UP, *POOL_METRICS)
 """All that is exported, in this order."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    name: str
-    labels: dict[str, str]
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    metric: Metric
-    samples: list[_Sample] = field(default_factory=list)
+# A name, labels and a value.
+_Sample = tuple[str, dict[str, str], float]
 
 
 def exposition(reports: Sequence[ProcessReport], database: str | None = None) -> str:
@@ -149,7 +102,14 @@ def exposition(reports: Sequence[ProcessReport], database: str | None = None) ->
 
     With `database`, pools of that alias only. `CONTENT_TYPE` is the fitting content type.
     """
-    return "".join(line + "\n" for family in _families(reports, database) for line in _text(family))
+    lines = []
+    for metric, samples in _families(reports, database).items():
+        lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
+        for name, labels, value in samples:
+            written = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+            # Unary plus: what is True or False in the figures is 1 or 0 here.
+            lines.append(f"{name}{{{written}}} {+value}")
+    return "".join(line + "\n" for line in lines)
 
 
 class PooledPgCollector(Collector):
@@ -163,7 +123,7 @@ class PooledPgCollector(Collector):
 
     def describe(self) -> Iterable[ClientMetric]:
         """Name the metrics: `register` asks nobody then."""
-        return [_for_client(_Family(metric)) for metric in METRICS]
+        return [_for_client(metric, ()) for metric in METRICS]
 
     def collect(self) -> Iterable[ClientMetric]:
         """Ask all live processes of this project. Where that can't be done, it is logged."""
@@ -173,71 +133,50 @@ class PooledPgCollector(Collector):
             # The registry has others' metrics too: they must not get lost with ours.
             logger.error("No figures of pools for Prometheus: %s", ex)
             reports = []
-        return [_for_client(family) for family in _families(reports, None)]
+        return [_for_client(*family) for family in _families(reports, None).items()]
 
 
-def _families(reports: Sequence[ProcessReport], database: str | None) -> list[_Family]:
-    up = _Family(PROCESS_UP)
-    families = [_Family(metric) for metric in POOL_METRICS]
+def _families(
+    reports: Sequence[ProcessReport], database: str | None
+) -> dict[Metric, list[_Sample]]:
+    families: dict[Metric, list[_Sample]] = {metric: [] for metric in METRICS}
     for report in reports:
         answered = report.snapshot is not None
         # Nothing else is known of a process that is silent: its series must go on all the same.
-        up.samples.append(_Sample(PROCESS_UP.name, {"pid": str(report.pid)}, int(answered)))
+        families[PROCESS_UP].append((PROCESS_UP.name, {"pid": f"{report.pid}"}, int(answered)))
         if report.snapshot is None:
             continue
-        of_process = {"process": _text_of(report.snapshot["process"]), "pid": str(report.pid)}
+        of_process = {"process": report.snapshot["process"], "pid": f"{report.pid}"}
         # Two series with the same labels would let the scrape fail.
         for pool in by_name(report.pools(database)):
-            labels = {"alias": _text_of(pool["alias"]), "pool": _text_of(pool["name"])} | of_process
-            for family in families:
-                family.samples.extend(_samples(family.metric, labels, pool))
-    return [up, *families]
+            labels = {"alias": pool["alias"], "pool": pool["name"]} | of_process
+            for metric, samples in families.items():
+                samples += _samples(metric, labels, pool)
+    return families
 
 
 def _samples(metric: Metric, labels: dict[str, str], pool: Pool) -> Iterator[_Sample]:
-    if metric.kind == "histogram":
-        yield from _histogram(metric, labels, pool)
-    elif len(metric.fields) == 1:
-        yield _Sample(metric.name, labels, pool[metric.fields[0]])
-    else:
-        for state in metric.fields:
-            yield _Sample(metric.name, {**labels, "state": state}, pool[state])
-
-
-def _histogram(metric: Metric, labels: dict[str, str], pool: Pool) -> Iterator[_Sample]:
-    (name,) = metric.fields
-    counted = list(accumulate(pool[f"{name}_buckets"]))
-    for bound, count in zip((*BOUNDS, "+Inf"), counted, strict=True):
-        yield _Sample(f"{metric.name}_bucket", {**labels, "le": str(bound)}, count)
-    yield _Sample(f"{metric.name}_sum", labels, pool[f"{name}_total"])
-    yield _Sample(f"{metric.name}_count", labels, counted[-1])
-
-
-def _text_of(name: str) -> str:
-    # A script's name may have bytes that are not UTF-8, which the format is.
-    return name.encode("utf-8", "replace").decode()
-
-
-def _text(family: _Family) -> Iterator[str]:
-    metric = family.metric
-    yield f"# HELP {metric.name} {metric.help}"
-    yield f"# TYPE {metric.name} {metric.kind}"
-    for sample in family.samples:
-        labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
-        # Unary plus: what is True or False in the figures is 1 or 0 here.
-        yield f"{sample.name}{{{labels}}} {+sample.value}"
+    for field in metric.fields:
+        if metric.kind == "histogram":
+            counted = list(accumulate(pool[field]["buckets"]))
+            for bound, count in zip((*BOUNDS, "+Inf"), counted, strict=True):
+                yield f"{metric.name}_bucket", {**labels, "le": f"{bound}"}, count
+            yield f"{metric.name}_sum", labels, pool[field]["total"]
+            yield f"{metric.name}_count", labels, counted[-1]
+        else:
+            state = {"state": field} if len(metric.fields) > 1 else {}
+            yield metric.name, labels | state, pool[field]
 
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _for_client(family: _Family) -> ClientMetric:
+def _for_client(metric: Metric, samples: Iterable[_Sample]) -> ClientMetric:
     from prometheus_client import Metric as ClientMetric
 
-    metric = family.metric
     # The library adds a counter's `_total` itself.
     converted = ClientMetric(metric.name.removesuffix("_total"), metric.help, metric.kind)
-    for sample in family.samples:
-        converted.add_sample(sample.name, sample.labels, sample.value)
+    for sample in samples:
+        converted.add_sample(*sample)
     return converted

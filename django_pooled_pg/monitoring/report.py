@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..pooling.statistics import BOUNDS, PoolStatistics
+from .figures import DURATIONS
 
 # See `snapshot.VERSION`.
 _VERSION = 1
@@ -25,8 +26,10 @@ class ProcessReport:
         return self._of("pools", database)
 
     def holders(self, database: str | None = None) -> list[dict[str, Any]]:
-        """Return the holders in the snapshot, each with the `pid`; with `database`, as `pools`."""
-        return [{"pid": self.pid, **holder} for holder in self._of("holders", database)]
+        """Return the holders in the snapshot, each with the process, too; with `database`, as `pools`."""
+        process = (self.snapshot or {}).get("process")
+        about = {"pid": self.pid, "process": process}
+        return [about | holder for holder in self._of("holders", database)]
 
     def _of(self, key: str, database: str | None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (self.snapshot or {}).get(key, [])
@@ -49,6 +52,7 @@ def _is_histogram(value: Any) -> bool:
 
 
 _NUMBER: _Kind = ("a number", _is_number)
+_HISTOGRAM: _Kind = (f"a histogram of {len(BOUNDS) + 1}", _is_histogram)
 _TEXT: _Kind = ("a text", lambda value: isinstance(value, str))
 _TRUTH: _Kind = ("true or false", lambda value: isinstance(value, bool))
 _TEXT_OR_NULL: _Kind = ("a text or null", lambda value: isinstance(value, str | None))
@@ -58,14 +62,18 @@ _KINDS = {
     "float": _NUMBER,
     "str": _TEXT,
     "bool": _TRUTH,
-    "list[int]": (f"a histogram of {len(BOUNDS) + 1}", _is_histogram),
 }
 _OF_PROCESS = {
     **dict.fromkeys(("pid", "parent_pid", "started"), _NUMBER),
     "process": _TEXT,
     "holders": _LIST,
 }
-_OF_POOL = {field.name: _KINDS[str(field.type)] for field in fields(PoolStatistics)}
+_OF_DURATIONS = {"total": _NUMBER, "max": _NUMBER, "buckets": _HISTOGRAM}
+_OF_POOL = {
+    field.name: _KINDS[str(field.type)]
+    for field in fields(PoolStatistics)
+    if field.name not in DURATIONS
+}
 _OF_HOLDER = {
     **dict.fromkeys(("alias", "name", "thread", "place"), _TEXT),
     **dict.fromkeys(("thread_id", "held"), _NUMBER),
@@ -86,7 +94,11 @@ def checked(snapshot: Mapping[str, Any]) -> dict[str, Any]:
             "is it of an older release?"
         )
     process = _checked("a snapshot", snapshot, _OF_PROCESS)
-    pools = [_checked("a pool", pool, _OF_POOL) for pool in snapshot["pools"]]
+    pools = [
+        _checked("a pool", pool, _OF_POOL)
+        | {of: _checked(f"a pool's {of!r}", pool.get(of), _OF_DURATIONS) for of in DURATIONS}
+        for pool in snapshot["pools"]
+    ]
     holders = [_checked("a holder", holder, _OF_HOLDER) for holder in process["holders"]]
     return {**process, "pools": pools, "holders": holders}
 

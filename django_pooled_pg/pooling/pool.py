@@ -285,13 +285,12 @@ class Pool(Supply):
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
         config, ledger, counters = self.config, self._ledger, self._ledger.counters
-        connecting = self._connector.durations
         with ledger.lock:
             backing = ledger.backing
             in_use = len(ledger.leases)
             borrows = counters.returns + in_use
-            wait_buckets = counters.waits.buckets.copy()
-            wait_buckets[0] += borrows - sum(wait_buckets)  # who found one idle
+            wait = counters.waits.copy()
+            wait.buckets[0] += borrows - sum(wait.buckets)  # who found one idle
             return PoolStatistics(
                 alias=self.alias,
                 name=self.name,
@@ -307,12 +306,8 @@ class Pool(Supply):
                 waiting=self._gate.waiting + (backing.waiting if backing is not None else 0),
                 borrows=borrows,
                 returns=counters.returns,
-                wait_total=counters.waits.total,
-                wait_max=counters.waits.max,
-                wait_buckets=wait_buckets,
-                held_total=counters.held.total,
-                held_max=counters.held.max,
-                held_buckets=counters.held.buckets.copy(),
+                wait=wait,
+                held=counters.held.copy(),
                 worked_total=counters.worked_total,
                 exhausted=counters.exhausted,
                 reclaimed=counters.reclaimed,
@@ -321,9 +316,7 @@ class Pool(Supply):
                 resets=self._cleaning.resets,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
-                connect_total=connecting.total,
-                connect_max=connecting.max,
-                connect_buckets=connecting.buckets.copy(),
+                connect=self._connector.durations.copy(),
             )
 
     def _exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:

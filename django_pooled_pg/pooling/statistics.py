@@ -22,6 +22,27 @@ def bucket_of(seconds: float) -> int:
     return bisect_left(BOUNDS, seconds)
 
 
+@dataclass(slots=True)
+class Durations:
+    """How long something took, each time, in seconds; `buckets` are those of `BOUNDS`.
+
+    Whoever adds to it holds a lock.
+    """
+
+    total: float = 0.0
+    max: float = 0.0
+    buckets: list[int] = field(default_factory=empty_buckets)
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        if seconds > self.max:
+            self.max = seconds
+        self.buckets[bucket_of(seconds)] += 1
+
+    def copy(self) -> Durations:
+        return Durations(self.total, self.max, self.buckets.copy())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
     """One pool at one moment. Times are in seconds.
@@ -30,11 +51,10 @@ class PoolStatistics:
     a connection that is being made or cleaned counts in none of them but `size`.
     Counters run from the start of the process.
 
-    - `wait_total`, `wait_max`, `wait_buckets`: from a borrow's begin to its connection;
-    - `held_...`: from there to the return;
+    - `wait`: from a borrow's begin to its connection;
+    - `held`: from there to the return;
     - `worked_total`: of the time held, what statements took;
-    - `connect_...`: making a server session, those that failed not included;
-    - `..._buckets`: how many of them there were, in the buckets of `BOUNDS`.
+    - `connect`: making a server session, those that failed not included.
     """
 
     alias: str
@@ -51,12 +71,8 @@ class PoolStatistics:
     waiting: int
     borrows: int
     returns: int
-    wait_total: float
-    wait_max: float
-    wait_buckets: list[int]
-    held_total: float
-    held_max: float
-    held_buckets: list[int]
+    wait: Durations
+    held: Durations
     worked_total: float
     exhausted: int
     reclaimed: int
@@ -65,24 +81,7 @@ class PoolStatistics:
     resets: int
     connects: int
     connect_errors: int
-    connect_total: float
-    connect_max: float
-    connect_buckets: list[int]
-
-
-@dataclass(slots=True)
-class Durations:
-    """How long something took, each time. Whoever adds to it holds a lock."""
-
-    total: float = 0.0
-    max: float = 0.0
-    buckets: list[int] = field(default_factory=empty_buckets)
-
-    def add(self, seconds: float) -> None:
-        self.total += seconds
-        if seconds > self.max:
-            self.max = seconds
-        self.buckets[bucket_of(seconds)] += 1
+    connect: Durations
 
 
 @dataclass(slots=True)

@@ -188,19 +188,27 @@ def test_wrong_answers(folder: Path, answer: bytes, error: str) -> None:
     assert error in report.error
 
 
+def merged(pool: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    return pool | {
+        name: pool[name] | value if isinstance(value, dict) else value
+        for name, value in change.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
+        ({"wait": None}, "a pool's 'wait' is not a JSON object"),
         ({"borrows": None}, "'borrows' is not a number"),
-        ({"held_max": "1"}, "'held_max' is not a number"),
+        ({"held": {"max": "1"}}, "a pool's 'held' whose 'max' is not a number"),
         ({"alias": 1}, "'alias' is not a text"),
         ({"paused": "yes"}, "'paused' is not true or false"),
         ({"timeout": math.nan}, "'timeout' is not a number"),
-        ({"wait_total": math.inf}, "'wait_total' is not a number"),
+        ({"wait": {"total": math.inf}}, "a pool's 'wait' whose 'total' is not a number"),
         ({"connects": 10**400}, "'connects' is not a number"),
         ({"connects": -1}, "'connects' is not a number"),
-        ({"wait_buckets": [1]}, "'wait_buckets' is not a histogram"),
-        ({"wait_buckets": [10**400] * 19}, "'wait_buckets' is not a histogram"),
+        ({"wait": {"buckets": [1]}}, "a pool's 'wait' whose 'buckets' is not a histogram"),
+        ({"wait": {"buckets": [10**400] * 19}}, "'buckets' is not a histogram"),
     ],
 )
 def test_wrong_pools(folder: Path, running: Path, change: dict[str, Any], error: str) -> None:
@@ -211,7 +219,7 @@ def test_wrong_pools(folder: Path, running: Path, change: dict[str, Any], error:
 
     assert report.checked(client._read_answer(line()))["pools"] == [pool()]
     running.unlink()
-    good["pools"] = [pool() | change]
+    good["pools"] = [merged(pool(), change)]
     assert error in wrong_answer(folder, line())
 
 

@@ -19,6 +19,7 @@ from django.db import connections
 
 from ...monitoring import client, render, watch
 from ...monitoring.advice import advise
+from ...monitoring.cells import longest_held
 from ...monitoring.report import ProcessReport
 from ...monitoring.runtime_dir import RuntimeDirError
 from ...monitoring.server import ServerSide, server_sides
@@ -172,7 +173,7 @@ class _Look:
         period = f"of the last {seconds:.1f} s" if seconds is not None else render.SINCE_START
         blocks = [render.table(reports, self._database, period) or self._nothing()]
         if (number := self._options["holders"]) is not None:
-            holders = render.longest_held(reports, number, self._database)
+            holders = longest_held(reports, number, self._database)
             blocks.append(render.holders_table(holders))
         sides = self._sides()
         blocks += map(render.server_text, sides)
@@ -187,7 +188,7 @@ class _Look:
             "processes": render.as_json(reports, self._database),
         }
         if (number := self._options["holders"]) is not None:
-            shown["holders"] = render.longest_held(reports, number, self._database)
+            shown["holders"] = longest_held(reports, number, self._database)
         sides = self._sides()
         if self._options["server"]:
             shown["server"] = [side.as_json() for side in sides]

@@ -36,20 +36,10 @@ def staff_or_login(view: View) -> View:
     return guarded
 
 
-def staff_only(view: View) -> View:
-    """For programs, which have no use for a login page: a 403 for everybody but staff."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not _is_staff(request):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return guarded
-
-
 def staff_or_token(view: View) -> View:
     """For scrapers: staff, or the bearer token of the setting `POOLED_PG_METRICS_TOKEN`.
+
+    They have no use for a login page: a 403 or a 401 for everybody else.
 
     With the right token nobody looks for a user: that works while the database doesn't.
     """
@@ -59,7 +49,9 @@ def staff_or_token(view: View) -> View:
         expected = _token()
         given = request.headers.get("Authorization")
         if given is None or expected is None:
-            return staff_only(view)(request, *args, **kwargs)
+            if not _is_staff(request):
+                raise PermissionDenied
+            return view(request, *args, **kwargs)
         scheme, _, token = given.partition(" ")
         if scheme.lower() == "bearer" and constant_time_compare(token.strip(), expected):
             return view(request, *args, **kwargs)

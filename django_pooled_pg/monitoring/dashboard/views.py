@@ -1,4 +1,4 @@
-"""Owns the dashboard's requests and responses: the page, what it polls, metrics, its files."""
+"""Owns the dashboard's requests and responses: the page, metrics, and the page's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.views.decorators.cache import cache_control
@@ -21,7 +21,7 @@ from django.views.defaults import permission_denied
 from .. import client, prometheus
 from ..runtime_dir import RuntimeDirError
 from . import page as html
-from .access import View, staff_only, staff_or_login, staff_or_token
+from .access import View, staff_or_login, staff_or_token
 from .data import look
 
 logger = logging.getLogger(__name__)
@@ -66,21 +66,12 @@ def _guarded(
 
 @_guarded(staff_or_login)
 def page(request: HttpRequest) -> HttpResponse:
-    """The dashboard."""
+    """The dashboard; its script asks for it again and again, to show what is new."""
     try:
         text, status = html.render(look()), 200
     except RuntimeDirError as ex:
         text, status = html.render(None, _no_answers(ex)), 503
     return HttpResponse(text, status=status, headers={"Content-Security-Policy": _POLICY})
-
-
-@_guarded(staff_only)
-def stats(request: HttpRequest) -> HttpResponse:
-    """What the page polls. Its shape is no promise: programs have `poolstats --json`."""
-    try:
-        return JsonResponse(look().as_json())
-    except RuntimeDirError as ex:
-        return JsonResponse({"error": _no_answers(ex)}, status=503)
 
 
 @_guarded(staff_or_token)
