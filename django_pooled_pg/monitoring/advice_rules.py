@@ -277,21 +277,12 @@ def _idle_in_transaction(known: Known) -> str | None:
     )
 
 
+_RULES = (
+    *(_paused, _connect_errors, _exhausted, _held_long, _held_idle, _too_small, _oversized),
+    *(_idle_in_transaction, _reclaimed, _dead, _many_connects, _pinned, _many_resets, _too_large),
+)
 RULES: dict[str, Callable[[Known], str | None]] = {
-    "paused": _paused,
-    "connect-errors": _connect_errors,
-    "exhausted": _exhausted,
-    "held-long": _held_long,
-    "held-idle": _held_idle,
-    "too-small": _too_small,
-    "oversized": _oversized,
-    "idle-in-transaction": _idle_in_transaction,
-    "reclaimed": _reclaimed,
-    "dead": _dead,
-    "many-connects": _many_connects,
-    "pinned": _pinned,
-    "many-resets": _many_resets,
-    "too-large": _too_large,
+    rule.__name__.removeprefix("_").replace("_", "-"): rule for rule in _RULES
 }
 """By their ids, most urgent first."""
 

@@ -5,28 +5,27 @@ Must not trust the answers, nor be held up by a process that doesn't give one. O
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-import selectors
 import socket
 import stat
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from . import leftovers
-from .bounds import MAX_ANSWER_BYTES, bounded
-from .peer import stranger
 from .report import ProcessReport, checked
 from .runtime_dir import runtime_dir
+from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)
 
-# Sockets open at a time: each takes a file descriptor, of which the site needs some, too.
-_AT_ONCE = 128
+# Threads that ask: each takes a file descriptor, of which the site needs some, too.
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,32 +62,16 @@ def ask(request: dict[str, Any], timeout: float = 1.0, pid: int | None = None) -
     """
     deadline = monotonic() + timeout
     line = json.dumps(request).encode() + b"\n"
-    to_ask = [
-        _Question(owner, path, line)
-        for owner, path in _sockets(runtime_dir())
-        if pid is None or owner == pid
-    ]
-    asked = list(to_ask)
-    # A thread for each process would do as well; here any number of them can hang.
-    with ExitStack() as stack, selectors.DefaultSelector() as selector:
-        for question in asked:
-            stack.callback(question.close)
-        while True:
-            while to_ask and len(selector.get_map()) < _AT_ONCE:
-                question = to_ask.pop()
-                if question.ask():
-                    selector.register(question, selectors.EVENT_READ, question)
-            if not selector.get_map() or (remaining := deadline - monotonic()) <= 0:
-                break
-            for key, _ in selector.select(remaining):
-                if key.data.receive():
-                    selector.unregister(key.data)
-                    key.data.close()
-    for question in asked:
-        if not question.is_over:
-            did = "answering" if question.socket is not None else "asked"
-            question.fail(f"not {did} within {timeout:g} s")
-    answers = [question.answer() for question in asked if not question.died]
+    found = [each for each in _sockets(runtime_dir()) if pid is None or each[0] == pid]
+
+    def ask_one(process: tuple[int, Path]) -> Answer | None:
+        try:
+            return _ask(*process, line, deadline)
+        except TimeoutError:
+            return Answer(pid=process[0], error=f"not answering within {timeout:g} s")
+
+    with ThreadPoolExecutor(_AT_ONCE, "poolstats") as executor:
+        answers = [answer for answer in executor.map(ask_one, found) if answer is not None]
     return sorted(answers, key=lambda answer: answer.pid)
 
 
@@ -106,90 +89,48 @@ def _sockets(folder: Path) -> list[tuple[int, Path]]:
     return found
 
 
-class _Question:
-    """One process that is asked."""
-
-    def __init__(self, pid: int, path: Path, line: bytes) -> None:
-        self.pid = pid
-        self._path = path
-        self._line = line
-        self._error: str | None = None
-        self._answer = b""
-        self.socket: socket.socket | None = None
-        self.died = False
-        self.is_over = False
-
-    def close(self) -> None:
-        if self.socket is not None:
-            self.socket.close()
-
-    def fileno(self) -> int:
-        assert self.socket is not None
-        return self.socket.fileno()
-
-    def fail(self, error: str) -> None:
-        self._error, self.is_over = error, True
-
-    def ask(self) -> bool:
-        """Send the request. False: it is over, since there is no process or no way to ask it."""
-        try:
-            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.socket.setblocking(False)
-            self.socket.connect(os.fspath(self._path))
-            if (uid := stranger(self.socket)) is not None:
-                self.fail(f"not asked: user {uid} listens there")
-            else:
-                # Whole and at once: it is small, and the socket's buffer is empty.
-                self.socket.send(self._line)
-        except FileNotFoundError:
-            self.died = self.is_over = True
-        except ConnectionError:
-            self._hung_up()
-        except BlockingIOError:
-            self.fail("not answering: too many wait for it already")
-        except OSError as ex:
-            self.fail(f"can't be asked: {ex.strerror}")
-        if self.is_over:
-            self.close()
-        return not self.is_over
-
-    def receive(self) -> bool:
-        """Take what has come; True when that's all."""
-        assert self.socket is not None
-        try:
-            received = self.socket.recv(65536)
-        except BlockingIOError:
-            return False
-        except ConnectionError:
-            received = b""
-        self._answer += received
-        if b"\n" in received:
-            self.is_over = True
-        elif not received:
-            self._hung_up()
-        elif len(self._answer) > MAX_ANSWER_BYTES:
-            self.fail(f"answered with more than {MAX_ANSWER_BYTES} bytes")
-        return self.is_over
-
-    def answer(self) -> Answer:
-        if self._error is not None:
-            return Answer(pid=self.pid, error=self._error)
-        try:
-            return Answer(pid=self.pid, result=_read_answer(self._answer))
-        except (ValueError, RecursionError) as ex:
-            return Answer(pid=self.pid, error=f"answered wrongly: {ex}")
-
-    def _hung_up(self) -> None:
+def _ask(pid: int, path: Path, line: bytes, deadline: float) -> Answer | None:
+    """Ask one process; `None`: there is none any more. Raises `TimeoutError`."""
+    try:
+        return Answer(pid=pid, result=_read_answer(_exchange(path, line, deadline)))
+    except FileNotFoundError:
+        return None
+    except ConnectionError:
         # Refused, or no answer: because it has ended, now or long ago?
-        self.is_over = True
-        self.close()
         try:
-            self.died = leftovers.is_gone(self._path)
+            if leftovers.is_gone(path):
+                return None
+            error = "closed the connection without an answer"
         except OSError as ex:
-            self.fail(f"can't be asked: {ex.strerror}")
-        else:
-            if not self.died:
-                self.fail("closed the connection without an answer")
+            error = f"can't be asked: {ex.strerror}"
+    except BlockingIOError:
+        error = "not answering: too many wait for it already"
+    except TimeoutError:
+        raise
+    except OSError as ex:
+        error = f"can't be asked: {ex.strerror}"
+    except (ValueError, RecursionError) as ex:
+        error = f"answered wrongly: {ex}"
+    return Answer(pid=pid, error=error)
+
+
+def _exchange(path: Path, line: bytes, deadline: float) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        set_deadline(asked, deadline)
+        asked.connect(os.fspath(path))
+        if (uid := stranger(asked)) is not None:
+            raise PermissionError(errno.EPERM, f"user {uid} listens there")
+        asked.sendall(line)
+        answer = b""
+        while not answer.endswith(b"\n"):
+            set_deadline(asked, deadline)
+            received = asked.recv(65536)
+            if not received:
+                raise ConnectionError
+            answer += received
+            if len(answer) > MAX_ANSWER_BYTES:
+                raise ValueError(f"more than {MAX_ANSWER_BYTES} bytes")
+    return answer
 
 
 def _read_answer(line: bytes) -> dict[str, Any]:

@@ -23,11 +23,10 @@ from typing import Any
 
 from ..pooling import registry
 from . import leftovers
-from .bounds import MAX_ANSWER_BYTES, bounded
 from .control import WrongRequest, control
-from .peer import stranger
 from .runtime_dir import runtime_dir
 from .snapshot import process_snapshot
+from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +232,7 @@ def _converse(client: socket.socket) -> None:
         return
     request = b""
     while b"\n" not in request and len(request) <= MAX_REQUEST_BYTES:
-        _set_deadline(client, deadline)
+        set_deadline(client, deadline)
         received = client.recv(MAX_REQUEST_BYTES + 1 - len(request))
         if not received:
             return
@@ -242,7 +241,7 @@ def _converse(client: socket.socket) -> None:
     if len(answer) > MAX_ANSWER_BYTES:
         answer = _line(_error(f"its answer would have {len(answer)} bytes"))
     # Anew: what was asked for may have taken its time.
-    _set_deadline(client, monotonic() + CLIENT_SECONDS)
+    set_deadline(client, monotonic() + CLIENT_SECONDS)
     client.sendall(answer)
 
 
@@ -250,12 +249,6 @@ def _line(answer: dict[str, Any]) -> bytes:
     # As UTF-8, in which most scripts take half of what they take escaped.
     text = json.dumps(bounded(answer), separators=(",", ":"), ensure_ascii=False)
     return text.encode() + b"\n"
-
-
-def _set_deadline(client: socket.socket, deadline: float) -> None:
-    if (remaining := deadline - monotonic()) <= 0:
-        raise TimeoutError("too slow")
-    client.settimeout(remaining)
 
 
 def _answer(request: bytes) -> dict[str, Any]:

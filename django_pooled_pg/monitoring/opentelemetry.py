@@ -7,8 +7,9 @@ collects.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -75,46 +76,40 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
 
 def _register(meter: Meter) -> None:
     for name, unit, text, fields in _GAUGES:
-        meter.create_observable_up_down_counter(_PREFIX + name, [_states(fields)], unit, text)
+        values = partial(_states, fields)
+        meter.create_observable_up_down_counter(_PREFIX + name, [_observer(values)], unit, text)
     name, unit, text, fields = _TIMEOUTS
-    meter.create_observable_counter(_PREFIX + name, [_states(fields)], unit, text)
+    values = partial(_states, fields)
+    meter.create_observable_counter(_PREFIX + name, [_observer(values)], unit, text)
     # No histograms: OpenTelemetry takes their values one by one only, each of which costs more
     # than a borrow does.
-    for name, unit, text, field in _DURATIONS:
-        name = _PREFIX + name
-        meter.create_observable_counter(f"{name}.sum", [_sums(field)], "s", f"{text}, in sum.")
-        text = f"{text}: how many took `le` seconds at most."
-        meter.create_observable_counter(f"{name}.bucket", [_buckets(field)], unit, text)
+    for name, unit, text, of in _DURATIONS:
+        name, at_most = _PREFIX + name, f"{text}: how many took `le` seconds at most."
+        sums, buckets = _observer(partial(_sum, of)), _observer(partial(_buckets, of))
+        meter.create_observable_counter(f"{name}.sum", [sums], "s", f"{text}, in sum.")
+        meter.create_observable_counter(f"{name}.bucket", [buckets], unit, at_most)
 
 
-_Callback = Callable[[object], Iterable["Observation"]]
+# Each value of a pool, with its attributes.
+_Values = Iterator[tuple[float, dict[str, str]]]
 
 
-def _states(fields: dict[str, str]) -> _Callback:
-    return _observer(
-        lambda pool: (
-            (pool[field], {_PREFIX + "state": state} if state else {})
-            for state, field in fields.items()
-        )
-    )
+def _states(fields: dict[str, str], pool: Pool) -> _Values:
+    for state, field in fields.items():
+        yield pool[field], {_PREFIX + "state": state} if state else {}
 
 
-def _sums(field: str) -> _Callback:
-    return _observer(lambda pool: [(pool[field]["total"], {})])
+def _sum(of: str, pool: Pool) -> _Values:
+    yield pool[of]["total"], {}
 
 
-def _buckets(field: str) -> _Callback:
-    return _observer(
-        lambda pool: (
-            (count, {"le": f"{bound}"})
-            for bound, count in zip(
-                (*BOUNDS, "+Inf"), accumulate(pool[field]["buckets"]), strict=True
-            )
-        )
-    )
+def _buckets(of: str, pool: Pool) -> _Values:
+    counts = accumulate(pool[of]["buckets"])
+    for bound, count in zip((*BOUNDS, "+Inf"), counts, strict=True):
+        yield count, {"le": f"{bound}"}
 
 
-def _observer(values: Callable[[Pool], Iterable[tuple[float, dict[str, str]]]]) -> _Callback:
+def _observer(values: Callable[[Pool], _Values]) -> Callable[[object], Iterator[Observation]]:
     from opentelemetry.metrics import Observation
 
     def observe(options: object) -> Iterator[Observation]:

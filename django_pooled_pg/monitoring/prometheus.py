@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..pooling.statistics import BOUNDS
 from . import client
@@ -44,57 +44,37 @@ class Metric:
 PROCESS_UP = Metric(
     "pooled_pg_process_up", "gauge", "Whether the process answered in time: 1 or 0."
 )
-# Name, help, field.
-_GAUGES = (
-    ("connections_open", "Connections the pool has or is making.", "size"),
-    ("connections_max", "The pool's max_size.", "max_size"),
-    ("connections_min", "The pool's min_size.", "min_size"),
-    ("waiting", "Borrowers that wait for a connection.", "waiting"),
-    ("paused", "Whether the pool is paused: 1 or 0.", "paused"),
-    ("timeout_seconds", "How long a borrower waits at most.", "timeout"),
-)
-_COUNTERS = (
-    ("borrows", "Connections lent.", "borrows"),
-    ("exhausted", "Borrowers turned away: no connection within the timeout.", "exhausted"),
-    ("reclaimed", "Connections taken back from borrowers that were gone.", "reclaimed"),
-    (
-        "pinned",
-        "Borrows kept to the end of the request because the session held state.",
-        "pinned",
-    ),
-    ("dead", "Dead connections found.", "dead"),
-    ("resets", "Sessions reset after a return.", "resets"),
-    ("connects", "Attempts to open a server session.", "connects"),
-    ("connect_errors", "Attempts to open a server session that failed.", "connect_errors"),
-    ("worked_seconds", "Of the time held, what statements took.", "worked_total"),
-)
-_HISTOGRAMS = (
-    ("wait_seconds", "How long borrowers waited for their connection.", "wait"),
-    ("held_seconds", "How long connections were held, of those returned.", "held"),
-    ("connect_seconds", "How long it took to open a server session.", "connect"),
-)
+# Name, kind, fields, help.
+_OF_POOLS = """
+connections          gauge     idle,in_use    Connections by state; those being made or cleaned are in none.
+connections_open     gauge     size           Connections the pool has or is making.
+connections_max      gauge     max_size       The pool's max_size.
+connections_min      gauge     min_size       The pool's min_size.
+waiting              gauge     waiting        Borrowers that wait for a connection.
+paused               gauge     paused         Whether the pool is paused: 1 or 0.
+timeout_seconds      gauge     timeout        How long a borrower waits at most.
+borrows_total        counter   borrows        Connections lent.
+exhausted_total      counter   exhausted      Borrowers turned away: no connection within the timeout.
+reclaimed_total      counter   reclaimed      Connections taken back from borrowers that were gone.
+pinned_total         counter   pinned         Borrows kept to the end of the request because the session held state.
+dead_total           counter   dead           Dead connections found.
+resets_total         counter   resets         Sessions reset after a return.
+connects_total       counter   connects       Attempts to open a server session.
+connect_errors_total counter   connect_errors Attempts to open a server session that failed.
+worked_seconds_total counter   worked_total   Of the time held, what statements took.
+wait_seconds         histogram wait           How long borrowers waited for their connection.
+held_seconds         histogram held           How long connections were held, of those returned.
+connect_seconds      histogram connect        How long it took to open a server session.
+"""
 METRICS = (
     PROCESS_UP,
-    Metric(
-        "pooled_pg_connections",
-        "gauge",
-        "Connections by state; those being made or cleaned are in none.",
-        ("idle", "in_use"),
-    ),
-    *(Metric(f"pooled_pg_{name}", "gauge", text, (field,)) for name, text, field in _GAUGES),
     *(
-        Metric(f"pooled_pg_{name}_total", "counter", text, (field,))
-        for name, text, field in _COUNTERS
-    ),
-    *(
-        Metric(f"pooled_pg_{name}", "histogram", text, (field,))
-        for name, text, field in _HISTOGRAMS
+        Metric(f"pooled_pg_{name}", kind, text, tuple(fields.split(",")))
+        for line in _OF_POOLS.strip().splitlines()
+        for name, kind, fields, text in [line.split(maxsplit=3)]
     ),
 )
 """All that is exported, in this order."""
-
-# A name, labels and a value.
-_Sample = tuple[str, dict[str, str], float]
 
 
 def exposition(reports: Sequence[ProcessReport], database: str | None = None) -> str:
@@ -102,14 +82,22 @@ def exposition(reports: Sequence[ProcessReport], database: str | None = None) ->
 
     With `database`, pools of that alias only. `CONTENT_TYPE` is the fitting content type.
     """
-    lines = []
-    for metric, samples in _families(reports, database).items():
-        lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
-        for name, labels, value in samples:
-            written = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-            # Unary plus: what is True or False in the figures is 1 or 0 here.
-            lines.append(f"{name}{{{written}}} {+value}")
-    return "".join(line + "\n" for line in lines)
+    families = {
+        metric: [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
+        for metric in METRICS
+    }
+    for report in reports:
+        # Nothing else is known of a process that is silent: its series must go on all the same.
+        up = report.snapshot is not None
+        families[PROCESS_UP].append(_line(PROCESS_UP.name, {"pid": report.pid}, up))
+        # Two series with the same labels would let the scrape fail.
+        for pool in by_name(report.pools(database)):
+            assert report.snapshot is not None
+            labels = {"alias": pool["alias"], "pool": pool["name"]}
+            labels |= {"process": report.snapshot["process"], "pid": report.pid}
+            for metric, lines in families.items():
+                lines += _samples(metric, labels, pool)
+    return "".join(f"{line}\n" for lines in families.values() for line in lines)
 
 
 class PooledPgCollector(Collector):
@@ -123,60 +111,42 @@ class PooledPgCollector(Collector):
 
     def describe(self) -> Iterable[ClientMetric]:
         """Name the metrics: `register` asks nobody then."""
-        return [_for_client(metric, ()) for metric in METRICS]
+        return _for_client([])
 
     def collect(self) -> Iterable[ClientMetric]:
         """Ask all live processes of this project. Where that can't be done, it is logged."""
         try:
-            reports = client.collect(self.timeout)
+            return _for_client(client.collect(self.timeout))
         except RuntimeDirError as ex:
             # The registry has others' metrics too: they must not get lost with ours.
             logger.error("No figures of pools for Prometheus: %s", ex)
-            reports = []
-        return [_for_client(*family) for family in _families(reports, None).items()]
+            return _for_client([])
 
 
-def _families(
-    reports: Sequence[ProcessReport], database: str | None
-) -> dict[Metric, list[_Sample]]:
-    families: dict[Metric, list[_Sample]] = {metric: [] for metric in METRICS}
-    for report in reports:
-        answered = report.snapshot is not None
-        # Nothing else is known of a process that is silent: its series must go on all the same.
-        families[PROCESS_UP].append((PROCESS_UP.name, {"pid": f"{report.pid}"}, int(answered)))
-        if report.snapshot is None:
-            continue
-        of_process = {"process": report.snapshot["process"], "pid": f"{report.pid}"}
-        # Two series with the same labels would let the scrape fail.
-        for pool in by_name(report.pools(database)):
-            labels = {"alias": pool["alias"], "pool": pool["name"]} | of_process
-            for metric, samples in families.items():
-                samples += _samples(metric, labels, pool)
-    return families
+def _for_client(reports: Sequence[ProcessReport]) -> Iterable[ClientMetric]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    return text_string_to_metric_families(exposition(reports))
 
 
-def _samples(metric: Metric, labels: dict[str, str], pool: Pool) -> Iterator[_Sample]:
+def _samples(metric: Metric, labels: dict[str, Any], pool: Pool) -> Iterator[str]:
     for field in metric.fields:
         if metric.kind == "histogram":
             counted = list(accumulate(pool[field]["buckets"]))
             for bound, count in zip((*BOUNDS, "+Inf"), counted, strict=True):
-                yield f"{metric.name}_bucket", {**labels, "le": f"{bound}"}, count
-            yield f"{metric.name}_sum", labels, pool[field]["total"]
-            yield f"{metric.name}_count", labels, counted[-1]
+                yield _line(f"{metric.name}_bucket", labels | {"le": bound}, count)
+            yield _line(f"{metric.name}_sum", labels, pool[field]["total"])
+            yield _line(f"{metric.name}_count", labels, counted[-1])
         else:
             state = {"state": field} if len(metric.fields) > 1 else {}
-            yield metric.name, labels | state, pool[field]
+            yield _line(metric.name, labels | state, pool[field])
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def _line(name: str, labels: dict[str, Any], value: float) -> str:
+    written = ",".join(f'{key}="{_escaped(str(text))}"' for key, text in labels.items())
+    # Unary plus: what is True or False in the figures is 1 or 0 here.
+    return f"{name}{{{written}}} {+value}"
 
 
-def _for_client(metric: Metric, samples: Iterable[_Sample]) -> ClientMetric:
-    from prometheus_client import Metric as ClientMetric
-
-    # The library adds a counter's `_total` itself.
-    converted = ClientMetric(metric.name.removesuffix("_total"), metric.help, metric.kind)
-    for sample in samples:
-        converted.add_sample(*sample)
-    return converted
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

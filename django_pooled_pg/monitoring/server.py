@@ -17,7 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from ..pooling.config import PoolConfig, with_fresh_password
+from ..opening import session_maker
+from ..pooling.config import Connection, PoolConfig
 from ..pooling.printable import printable
 from ..pooling.registry import snapshot
 
@@ -170,26 +171,19 @@ def server_sides(aliases: Sequence[str]) -> list[ServerSide]:
         return list(executor.map(server_side, aliases))
 
 
-def _connect(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:
-    settings = snapshot(with_fresh_password(wrapper.settings_dict))
-    config = PoolConfig.from_settings(wrapper.alias, settings)
-    settings["OPTIONS"]["pool"] = False
-    opener = type(wrapper)(settings, wrapper.alias)
-    params = opener.get_connection_params()
-    if config is not None and config.credentials is not None:
-        params.update(config.credentials())
+def _connect(wrapper: DatabaseWrapper) -> Connection:
+    settings = snapshot(wrapper.settings_dict)
+    config = PoolConfig.from_settings(wrapper.alias, settings) or PoolConfig()
     limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": CONNECT_SECONDS * 1000}
-    connection: psycopg.Connection[Any] = opener.get_new_connection(
-        {**params, **limits, "application_name": "poolstats"}
-    )
-    return connection
+    make = session_maker(type(wrapper), wrapper.alias, settings, config)
+    return make.open({**limits, "application_name": "poolstats"})
 
 
-def _ask(alias: str, connection: psycopg.Connection[Any]) -> ServerSide:
+def _ask(alias: str, connection: Connection) -> ServerSide:
     # A pooler makes one up: the session that answers is one of its own, and stays.
     asking = [connection.info.backend_pid]
     # In one transaction, in which pg_stat_activity stays the same.
-    with connection.cursor() as cursor:
+    with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {_QUERY_MILLISECONDS}")
         (limits,) = cursor.execute(_LIMITS, asking).fetchall()
         groups = cursor.execute(_SESSIONS, asking).fetchall()

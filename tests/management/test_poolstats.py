@@ -244,7 +244,8 @@ def test_holders_and_their_place(
     assert len(rows()) >= 3
 
 
-def test_server(folder: Path, database: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("make_wrapper")  # lets it use the database
+def test_server(folder: Path) -> None:
     _, said = poolstats("--server").split("\n\n")
     assert said.startswith("Server of default (PostgreSQL ")
     assert "less" in said

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -17,10 +18,10 @@ from typing import Any
 import pytest
 
 from django_pooled_pg.monitoring import client, report, snapshot
-from django_pooled_pg.monitoring.bounds import MAX_TEXT
 from django_pooled_pg.monitoring.client import collect
 from django_pooled_pg.monitoring.report import ProcessReport
-from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError, runtime_dir
+from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError
+from django_pooled_pg.monitoring.wire import MAX_TEXT
 from tests.monitoring.made_up import pool, snapshot_of
 from tests.monitoring.members import DATABASES, member, sockets
 from tests.support.processes import start_script
@@ -162,7 +163,7 @@ def test_a_process_that_ends_when_it_is_asked(folder: Path) -> None:
         (b'{"ok":true,"result":{"pools":7}}\n', "answered wrongly: not a snapshot"),
         (b'{"ok":true,"result":{"pools":[]}}\n', "its snapshot has version None, not 1"),
         (b'{"ok":true,"result":{"pools":[],"version":1}}\n', "a snapshot without 'pid'"),
-        (b"x" * 2_000_000, f"answered with more than {1024 * 1024} bytes"),
+        (b"x" * 2_000_000, f"answered wrongly: more than {1024 * 1024} bytes"),
         (b'{"ok":true', "closed the connection without an answer"),
         (b"", "closed the connection without an answer"),
     ],
@@ -305,23 +306,15 @@ def test_thousands_of_dead_sockets_take_no_file_descriptors(folder: Path) -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_without_file_descriptors_it_says_so(folder: Path, running: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    opened: list[socket.socket] = []
-    runtime_dir()  # its imports want files, too
-    with ExitStack() as stack:
-        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
-        # What the selector and the look into the folder need is left.
-        spare = [stack.enter_context(Path(os.devnull).open()) for _ in range(2)]
-        while True:
-            try:
-                opened.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
-            except OSError:
-                break
-        for each in spare[:1]:
-            each.close()
-        (report,) = collect(timeout=5)
+def test_without_file_descriptors_it_says_so(
+    folder: Path, running: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", refused)
+    (report,) = collect(timeout=5)
+    monkeypatch.undo()
     assert report.error == "can't be asked: Too many open files"
 
 
@@ -348,7 +341,7 @@ with socket.socket(socket.AF_UNIX) as listener:
         folder.chmod(0o700)
         os.chown(folder / "77-ab.sock", 0, 0)  # the look at the file is not enough
         (report,) = collect(timeout=5)
-        assert report.error == "not asked: user 65534 listens there"
+        assert report.error == "can't be asked: user 65534 listens there"
         assert process.stdout.readline() == "b''\n"
     finally:
         process.communicate("\n", timeout=10)

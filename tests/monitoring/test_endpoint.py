@@ -16,7 +16,7 @@ import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import endpoint
-from django_pooled_pg.monitoring.bounds import MAX_ANSWER_BYTES, MAX_TEXT
+from django_pooled_pg.monitoring.wire import MAX_ANSWER_BYTES, MAX_TEXT
 from tests.monitoring.members import (
     DATABASES,
     JOIN,

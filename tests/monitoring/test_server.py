@@ -245,6 +245,9 @@ class Hostile:
 
     def __exit__(self, *exc: object) -> None: ...
 
+    def transaction(self) -> Any:
+        return self
+
     def cursor(self) -> Any:
         return self
 
