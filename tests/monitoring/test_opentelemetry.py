@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics import MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
 from django_pooled_pg.monitoring.opentelemetry import instrument
+from django_pooled_pg.pooling import registry
 from django_pooled_pg.pooling.statistics import BOUNDS
 from tests.conftest import MakeWrapper
 from tests.support.processes import FORK, ROOT, environment, run_script
@@ -65,6 +66,12 @@ class Collected:
 
     def count(self, name: str) -> int:
         return self.buckets(name)["+Inf"]
+
+
+@pytest.fixture(autouse=True)
+def no_pools_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK keeps 2,000 sets of attributes for an instrument, which is some 100 pools."""
+    monkeypatch.setattr(registry, "_entries", {})
 
 
 @pytest.fixture

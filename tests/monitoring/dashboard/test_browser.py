@@ -358,7 +358,7 @@ def test_pause(open_page: Open, one_busy: None) -> None:
 
 def test_errors_are_said_and_it_tries_on(open_page: Open, one_busy: None) -> None:
     seen = stats(100.0, busy_pool())
-    page = live(open_page([seen, 503, 403, seen]))
+    page = live(open_page([seen, 503, 403, 302, "<p>Please log in</p>", seen]))
     state = page.locator("#state")
     poll_again(page)
     playwright.expect(state).to_have_text("The site answers with status 503; trying on")
@@ -366,7 +366,11 @@ def test_errors_are_said_and_it_tries_on(open_page: Open, one_busy: None) -> Non
     poll_again(page, 4000)
     playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
     poll_again(page, 8000)
+    playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
+    poll_again(page, 16_000)
+    playwright.expect(state).to_have_text("The site answers with another page; trying on")
+    poll_again(page, 30_000)
     live(page)
     poll_again(page)  # as often as before
-    assert len(page.complaints) == 4  # of each, the browser's own and the page's
+    assert len(page.complaints) == 6  # the page's, and the browser's own of the first two
     page.complaints.clear()

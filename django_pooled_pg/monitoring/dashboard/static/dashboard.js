@@ -278,7 +278,9 @@ async function poll() {
     if (isRefused) throw new Error("You are no longer logged in as staff");
     if (!response.ok) throw new Error(`The site answers with status ${response.status}`);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    patch(byId("seen"), page.getElementById("seen"));
+    const seen = page.getElementById("seen");
+    if (!seen) throw new Error("The site answers with another page");
+    patch(byId("seen"), seen);
     plot();
     period = PERIOD;
     if (!paused) say("Live");
