@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from .pooling.errors import PoolExhausted
+from .pooling.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def _replaced(request: HttpRequest, response: HttpResponseBase) -> HttpResponseB
 
 
 def _unavailable(request: HttpRequest, exception: PoolExhausted) -> HttpResponse:
-    logger.error("503 for %s: %s", request.path, exception, extra={"request": request})
+    # Anybody chooses the path, and threads' names are in the message.
+    said = printable(request.path), printable(str(exception))
+    logger.error("503 for %s: %s", *said, extra={"request": request})
     return HttpResponse(
         "The service is busy. Please try again in a moment.\n",
         status=503,

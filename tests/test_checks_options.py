@@ -16,7 +16,7 @@ ON = {"DISABLE_SERVER_SIDE_CURSORS": True}
 
 @pytest.fixture(autouse=True)
 def no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GUNICORN_CMD_ARGS", "UWSGI_HARAKIRI", "UWSGI_PROCESSES", "WEB_CONCURRENCY"):
+    for name in ("UWSGI_HARAKIRI", "UWSGI_PROCESSES", "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -31,7 +31,7 @@ NULL = {"pool": {"class": "null"}}
 
 @pytest.fixture(autouse=True)
 def no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GUNICORN_CMD_ARGS", "UWSGI_PROCESSES", "UWSGI_WORKERS", "WEB_CONCURRENCY"):
+    for name in ("UWSGI_PROCESSES", "UWSGI_WORKERS", "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
 
 

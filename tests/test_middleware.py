@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, override_settings
-from django.urls import path
+from django.urls import path, re_path
 
 from django_pooled_pg.base import DatabaseWrapper
 from tests.support.queries import backend_pid
@@ -49,6 +49,7 @@ urlpatterns = [
     path("render_later", render_later),
     path("other_error", other_error),
     path("fine", fine),
+    re_path("(?s)^lines/", query),
 ]
 
 
@@ -91,6 +92,18 @@ def test_503_with_retry_after(client: Client, url: str, caplog: pytest.LogCaptur
     assert record.levelname == "ERROR"
     assert "1 of 1 (max_size) connections are in use" in record.getMessage()
     assert url in record.getMessage()
+
+
+def test_a_visitor_forges_no_line_of_the_log(
+    client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lease,) = busy.wrapper.pool.leases()
+    monkeypatch.setattr(lease.borrower, "name", "thread\nCRITICAL\x1b[2J")
+    response = client.get("/lines/a%0aCRITICAL%20all%20is%20lost%1b%5b2J%e2%80%ae")
+    assert response.status_code == 503
+    (record,) = [r for r in caplog.records if r.name == "django_pooled_pg.middleware"]
+    assert record.getMessage().isprintable()
+    assert r"/lines/a\nCRITICAL all is lost\x1b[2J\u202e: Pool" in record.getMessage()
 
 
 @pytest.mark.parametrize("url", ["/query", "/query_async", "/fine"])

@@ -130,7 +130,7 @@ def test_waiting_for_another_borrower(make_wrapper: MakeWrapper, in_request: Non
     hold_a_connection(holder)
     waiting = holder.pool
     assert waiting is not None
-    before = waiting.statistics().wait_total
+    before = waiting.statistics().wait.total
 
     def give_back() -> None:
         while not waiting.statistics().waiting:
@@ -144,7 +144,7 @@ def test_waiting_for_another_borrower(make_wrapper: MakeWrapper, in_request: Non
         backend_pid(wrapper)
     thread.join()
     (borrow,) = record.borrows()
-    assert borrow.waited >= waiting.statistics().wait_total - before > 0
+    assert borrow.waited >= waiting.statistics().wait.total - before > 0
 
 
 def test_hooks_on_commit_borrow_again(

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from ..monitoring.server import ServerSide, server_side
+from ..monitoring.server import ServerSide, one_line, server_side
 from ..opening import session_maker
 from ..pooling.config import Connection, PoolConfig
 from ..pooling.connector import SessionMaker
@@ -41,7 +41,7 @@ def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckM
     except NotSupportedError as ex:
         return [message("E003", str(ex), "Upgrade the server, or use an older Django.", alias)]
     except (psycopg.Error, ImproperlyConfigured) as ex:
-        return [_not_asked(alias, " ".join(str(ex).split()))]
+        return [_not_asked(alias, one_line(ex))]
     except Exception as ex:  # of the site's engine
         return [_not_asked(alias, str(untold("its engine", ex)))]
     settings = connection.settings_dict

@@ -51,11 +51,11 @@ class Known:
     def means(self) -> tuple[float, float]:
         """For how many seconds connections were held, and the database worked, on average."""
         returns = self.sum["returns"]
-        return self.sum["held_total"] / returns, self.sum["worked_total"] / returns
+        return self.sum["held"]["total"] / returns, self.sum["worked_total"] / returns
 
     def p95(self, of: str) -> float:
         """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 where nothing was measured."""
-        return percentile(self.sum[f"{of}_buckets"], 0.95, self.sum[f"{of}_max"]) or 0.0
+        return percentile(self.sum[of], 0.95) or 0.0
 
 
 # The rules
@@ -86,7 +86,7 @@ def _exhausted(known: Known) -> str | None:
     exhausted = known.sum["exhausted"]
     if not exhausted:
         return None
-    timeout, longest = known.sum["timeout"], known.sum["held_max"]
+    timeout, longest = known.sum["timeout"], known.sum["held"]["max"]
     said = (
         f"{_count(exhausted, 'borrower')} turned away, {known.sum['borrows']} got a connection "
         f"(timeout {duration(timeout)})"
@@ -209,7 +209,7 @@ def _many_connects(known: Known) -> str | None:
         return None
     said = (
         f"{made} connections were made for {borrows} borrows, at "
-        f"{duration(known.sum['connect_total'] / made)} each"
+        f"{duration(known.sum['connect']['total'] / made)} each"
     )
     if any(pool["pool_class"] == "null" for pool in known.pools):
         return f'{said}: class "null" keeps none, which is right behind PgBouncer only.'
@@ -277,21 +277,12 @@ def _idle_in_transaction(known: Known) -> str | None:
     )
 
 
+_RULES = (
+    *(_paused, _connect_errors, _exhausted, _held_long, _held_idle, _too_small, _oversized),
+    *(_idle_in_transaction, _reclaimed, _dead, _many_connects, _pinned, _many_resets, _too_large),
+)
 RULES: dict[str, Callable[[Known], str | None]] = {
-    "paused": _paused,
-    "connect-errors": _connect_errors,
-    "exhausted": _exhausted,
-    "held-long": _held_long,
-    "held-idle": _held_idle,
-    "too-small": _too_small,
-    "oversized": _oversized,
-    "idle-in-transaction": _idle_in_transaction,
-    "reclaimed": _reclaimed,
-    "dead": _dead,
-    "many-connects": _many_connects,
-    "pinned": _pinned,
-    "many-resets": _many_resets,
-    "too-large": _too_large,
+    rule.__name__.removeprefix("_").replace("_", "-"): rule for rule in _RULES
 }
 """By their ids, most urgent first."""
 

@@ -11,9 +11,8 @@ def aligned(rows: Sequence[Sequence[str]], text_columns: int, groups: Sequence[s
     """Return the rows as lines; the first `text_columns` are flush left, all others right.
 
     `groups` has a heading for each column, or `""`: it stands above that column and those after
-    it. What can't be printed is replaced, since others chose some of the texts.
+    it.
     """
-    rows = [[_printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -34,10 +33,6 @@ def _heading(groups: Sequence[str], names: Sequence[str], widths: Sequence[int])
             heading = heading.ljust(end + width - len(name)) + group
         end += width + len(GAP)
     return heading
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def milliseconds(seconds: float | None) -> str:

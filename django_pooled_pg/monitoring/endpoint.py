@@ -14,7 +14,6 @@ import logging
 import os
 import secrets
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from . import leftovers
 from .control import WrongRequest, control
 from .runtime_dir import runtime_dir
 from .snapshot import process_snapshot
+from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)
 
@@ -227,38 +227,28 @@ def _listen() -> tuple[socket.socket, Path]:
 
 def _converse(client: socket.socket) -> None:
     deadline = monotonic() + CLIENT_SECONDS
-    if not _may_ask(client):
+    if (uid := stranger(client)) is not None:
+        logger.warning("User %d tried to ask the poolstats endpoint, and got no answer", uid)
         return
     request = b""
     while b"\n" not in request and len(request) <= MAX_REQUEST_BYTES:
-        _set_deadline(client, deadline)
+        set_deadline(client, deadline)
         received = client.recv(MAX_REQUEST_BYTES + 1 - len(request))
         if not received:
             return
         request += received
-    answer = json.dumps(_answer(request), separators=(",", ":"))
+    answer = _line(_answer(request))
+    if len(answer) > MAX_ANSWER_BYTES:
+        answer = _line(_error(f"its answer would have {len(answer)} bytes"))
     # Anew: what was asked for may have taken its time.
-    _set_deadline(client, monotonic() + CLIENT_SECONDS)
-    client.sendall(answer.encode() + b"\n")
+    set_deadline(client, monotonic() + CLIENT_SECONDS)
+    client.sendall(answer)
 
 
-def _set_deadline(client: socket.socket, deadline: float) -> None:
-    if (remaining := deadline - monotonic()) <= 0:
-        raise TimeoutError("too slow")
-    client.settimeout(remaining)
-
-
-def _may_ask(client: socket.socket) -> bool:
-    # The folder keeps others out already; this is for a folder that was opened later.
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True
-    size = struct.calcsize("3i")
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _, uid, _ = struct.unpack("3i", credentials)
-    if uid in (os.geteuid(), 0):
-        return True
-    logger.warning("User %d tried to ask the poolstats endpoint, and got no answer", uid)
-    return False
+def _line(answer: dict[str, Any]) -> bytes:
+    # As UTF-8, in which most scripts take half of what they take escaped.
+    text = json.dumps(bounded(answer), separators=(",", ":"), ensure_ascii=False)
+    return text.encode() + b"\n"
 
 
 def _answer(request: bytes) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Owns arithmetic on pools' figures: totals, differences, percentiles; shows nothing.
 
-A pool is here what a snapshot has of it: the fields of `PoolStatistics` in a dict.
+A pool is here what a snapshot has of it: the fields of `PoolStatistics` in a dict, and those of
+`Durations` in dicts within.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,13 +14,13 @@ from ..pooling.statistics import BOUNDS, PoolStatistics
 
 Pool = dict[str, Any]
 
-_FIELDS = fields(PoolStatistics)
-_BUCKETS = tuple(field.name for field in _FIELDS if field.name.endswith("_buckets"))
-_MAXIMA = ("wait_max", "held_max", "connect_max", "timeout")
+DURATIONS = ("wait", "held", "connect")
 GAUGES = ("min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting")
 """The numbers that are of the moment; all others run from the start of the process."""
 _SUMS = tuple(
-    field.name for field in _FIELDS if field.type in ("int", "float") and field.name not in _MAXIMA
+    field.name
+    for field in fields(PoolStatistics)
+    if field.type in ("int", "float") and field.name != "timeout"
 )
 
 
@@ -28,10 +29,14 @@ def total(pools: Sequence[Pool]) -> Pool:
     added = dict(pools[0])
     for name in _SUMS:
         added[name] = sum(pool[name] for pool in pools)
-    for name in _MAXIMA:
-        added[name] = max(pool[name] for pool in pools)
-    for name in _BUCKETS:
-        added[name] = [sum(column) for column in zip(*(pool[name] for pool in pools), strict=True)]
+    for name in DURATIONS:
+        parts = [pool[name] for pool in pools]
+        added[name] = {
+            "total": sum(part["total"] for part in parts),
+            "max": max(part["max"] for part in parts),
+            "buckets": [sum(n) for n in zip(*(part["buckets"] for part in parts), strict=True)],
+        }
+    added["timeout"] = max(pool["timeout"] for pool in pools)
     added["paused"] = any(pool["paused"] for pool in pools)
     return added
 
@@ -60,18 +65,25 @@ def since(before: Pool | None, now: Pool) -> Pool:
     for name in _SUMS:
         if name not in GAUGES:
             between[name] = max(0, now[name] - before[name])
-    for name in _BUCKETS:
-        between[name] = [max(0, b - a) for a, b in zip(before[name], now[name], strict=True)]
-        longest = name.replace("_buckets", "_max")
-        between[longest] = percentile(between[name], 1.0, now[longest]) or 0.0
+    for name in DURATIONS:
+        then, later = before[name], now[name]
+        counts = zip(then["buckets"], later["buckets"], strict=True)
+        between[name] = part = {
+            "total": max(0, later["total"] - then["total"]),
+            "max": later["max"],
+            "buckets": [max(0, b - a) for a, b in counts],
+        }
+        part["max"] = percentile(part, 1.0) or 0.0
     return between
 
 
-def percentile(buckets: Sequence[int], fraction: float, longest: float) -> float | None:
+def percentile(durations: Mapping[str, Any], fraction: float) -> float | None:
     """Return the duration, in seconds, that `fraction` of all did not exceed; `None` of none.
 
-    Within a bucket of `BOUNDS` all are taken as evenly spread; `longest` is the longest of all.
+    Within a bucket of `BOUNDS` all are taken as evenly spread.
     """
+    buckets: Sequence[int] = durations["buckets"]
+    longest: float = durations["max"]
     count = sum(buckets)
     if not count:
         return None

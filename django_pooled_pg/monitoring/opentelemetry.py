@@ -6,9 +6,10 @@ collects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from math import inf, nextafter
+from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -17,10 +18,10 @@ from django.core.exceptions import ImproperlyConfigured
 from ..pooling import registry
 from ..pooling.process.locks import Lock
 from ..pooling.statistics import BOUNDS
-from .figures import Pool, by_name, since
+from .figures import Pool, by_name
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Histogram, Meter, MeterProvider, Observation
+    from opentelemetry.metrics import Meter, MeterProvider, Observation
 
 _PREFIX = "db.client.connection."
 
@@ -33,11 +34,11 @@ _GAUGES = (
     ("pending_requests", "{request}", "Borrowers that wait for a connection.", {"": "waiting"}),
 )
 _TIMEOUTS = ("timeouts", "{timeout}", "Borrowers turned away.", {"": "exhausted"})
-# Instrument, description, and what its fields begin with; the unit is seconds.
-_HISTOGRAMS = (
-    ("create_time", "How long it took to open a server session.", "connect"),
-    ("wait_time", "How long borrowers waited for their connection.", "wait"),
-    ("use_time", "How long connections were held, of those returned.", "held"),
+# Instruments begin with it; unit of what is counted, description, and the pool's field.
+_DURATIONS = (
+    ("create_time", "{connection}", "How long it took to open a server session", "connect"),
+    ("wait_time", "{borrow}", "How long borrowers waited for their connection", "wait"),
+    ("use_time", "{borrow}", "How long connections were held, of those returned", "held"),
 )
 
 # Guards what follows.
@@ -74,95 +75,48 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
 
 
 def _register(meter: Meter) -> None:
-    durations = _Durations(
-        (
-            meter.create_histogram(
-                _PREFIX + name, "s", text, explicit_bucket_boundaries_advisory=BOUNDS
-            ),
-            field,
-        )
-        for name, text, field in _HISTOGRAMS
-    )
     for name, unit, text, fields in _GAUGES:
-        callback = _observer(fields)
-        callbacks = [durations.observe, callback] if name == "count" else [callback]
-        meter.create_observable_up_down_counter(_PREFIX + name, callbacks, unit, text)
+        values = partial(_states, fields)
+        meter.create_observable_up_down_counter(_PREFIX + name, [_observer(values)], unit, text)
     name, unit, text, fields = _TIMEOUTS
-    meter.create_observable_counter(_PREFIX + name, [_observer(fields)], unit, text)
+    values = partial(_states, fields)
+    meter.create_observable_counter(_PREFIX + name, [_observer(values)], unit, text)
+    # No histograms: OpenTelemetry takes their values one by one only, each of which costs more
+    # than a borrow does.
+    for name, unit, text, of in _DURATIONS:
+        name, at_most = _PREFIX + name, f"{text}: how many took `le` seconds at most."
+        sums, buckets = _observer(partial(_sum, of)), _observer(partial(_buckets, of))
+        meter.create_observable_counter(f"{name}.sum", [sums], "s", f"{text}, in sum.")
+        meter.create_observable_counter(f"{name}.bucket", [buckets], unit, at_most)
 
 
-def _observer(fields: dict[str, str]) -> Callable[[object], Iterable[Observation]]:
+# Each value of a pool, with its attributes.
+_Values = Iterator[tuple[float, dict[str, str]]]
+
+
+def _states(fields: dict[str, str], pool: Pool) -> _Values:
+    for state, field in fields.items():
+        yield pool[field], {_PREFIX + "state": state} if state else {}
+
+
+def _sum(of: str, pool: Pool) -> _Values:
+    yield pool[of]["total"], {}
+
+
+def _buckets(of: str, pool: Pool) -> _Values:
+    counts = accumulate(pool[of]["buckets"])
+    for bound, count in zip((*BOUNDS, "+Inf"), counts, strict=True):
+        yield count, {"le": f"{bound}"}
+
+
+def _observer(values: Callable[[Pool], _Values]) -> Callable[[object], Iterator[Observation]]:
     from opentelemetry.metrics import Observation
 
     def observe(options: object) -> Iterator[Observation]:
-        for pool in _pools():
-            for state, field in fields.items():
-                attributes = _attributes(pool)
-                if state:
-                    attributes[_PREFIX + "state"] = state
-                yield Observation(pool[field], attributes)
+        # By name: attributes must tell apart what is observed.
+        for pool in by_name(asdict(pool) for pool in registry.statistics()):
+            of_pool = {_PREFIX + "pool.name": pool["name"], "django.db.alias": pool["alias"]}
+            for value, attributes in values(pool):
+                yield Observation(value, of_pool | attributes)
 
     return observe
-
-
-def _pools() -> Iterable[Pool]:
-    # Attributes must tell apart what is observed.
-    return by_name(asdict(pool) for pool in registry.statistics())
-
-
-def _attributes(pool: Pool) -> dict[str, str]:
-    return {_PREFIX + "pool.name": pool["name"], "django.db.alias": pool["alias"]}
-
-
-class _Durations:
-    """Hands what the pools have counted since the last look on to histograms.
-
-    OpenTelemetry takes a histogram's values one by one only. Each is recorded within the bucket
-    it was counted in, and so that their sum is what the pool has.
-    """
-
-    def __init__(self, histograms: Iterable[tuple[Histogram, str]]) -> None:
-        self._histograms = list(histograms)
-        self._start_anew()
-        registry.on_fork(self._start_anew)
-
-    def _start_anew(self) -> None:
-        # In a forked child, whose pools begin at zero; the lock may have been held at the fork.
-        self._lock = Lock()
-        self._seen: dict[tuple[str, str], Pool] = {}
-
-    def observe(self, options: object) -> Iterable[Observation]:
-        """Record what is new. Called when a reader collects, before histograms are read."""
-        with self._lock:
-            for pool in _pools():
-                key = pool["alias"], pool["name"]
-                new = since(self._seen.get(key), pool)
-                self._seen[key] = pool
-                attributes = _attributes(pool)
-                for histogram, field in self._histograms:
-                    longest = pool[f"{field}_max"]
-                    values = spread(new[f"{field}_buckets"], new[f"{field}_total"], longest)
-                    for value, count in values:
-                        for _ in range(count):
-                            histogram.record(value, attributes)
-        return ()
-
-
-def spread(buckets: list[int], seconds: float, longest: float) -> Iterator[tuple[float, int]]:
-    """Yield for each bucket of `BOUNDS` that has values one value within it, and how many.
-
-    All are as far into their buckets as makes them `seconds` in sum.
-    """
-    edges = [
-        (low, high, count)
-        for low, high, count in zip(
-            (0.0, *BOUNDS), (*BOUNDS, max(longest, BOUNDS[-1])), buckets, strict=True
-        )
-        if count
-    ]
-    least = sum(low * count for low, _, count in edges)
-    room = sum((high - low) * count for low, high, count in edges)
-    into = min(1.0, max(0.0, (seconds - least) / room)) if room else 1.0
-    for low, high, count in edges:
-        # A bucket's lower bound itself belongs to the bucket below.
-        yield max(low + (high - low) * into, nextafter(low, inf)), count

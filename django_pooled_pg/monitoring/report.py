@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from ..pooling.statistics import BOUNDS, PoolStatistics
+from .figures import DURATIONS
 
 # See `snapshot.VERSION`.
 _VERSION = 1
-_FIELDS = fields(PoolStatistics)
-_NUMBERS = [field.name for field in _FIELDS if field.type in ("int", "float")]
-_BUCKETS = [field.name for field in _FIELDS if field.name.endswith("_buckets")]
-_TEXTS = [field.name for field in _FIELDS if field.type == "str"]
-_HOLDER_TEXTS = ("alias", "name", "thread", "place")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +26,66 @@ class ProcessReport:
         return self._of("pools", database)
 
     def holders(self, database: str | None = None) -> list[dict[str, Any]]:
-        """Return the holders in the snapshot, each with the `pid`; with `database`, as `pools`."""
-        return [{"pid": self.pid, **holder} for holder in self._of("holders", database)]
+        """Return the holders in the snapshot, each with the process, too; with `database`, as `pools`."""
+        process = (self.snapshot or {}).get("process")
+        about = {"pid": self.pid, "process": process}
+        return [about | holder for holder in self._of("holders", database)]
 
     def _of(self, key: str, database: str | None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = (self.snapshot or {}).get(key, [])
         return [each for each in found if database is None or each["alias"] == database]
 
 
-def check_snapshot(snapshot: dict[str, Any]) -> None:
-    """Raise `ValueError` unless it is what `process_snapshot` returns."""
+# What a value must be: in words, and how that is told.
+_Kind = tuple[str, Callable[[Any], bool]]
+
+
+def _is_number(value: Any) -> bool:
+    # Neither NaN nor infinite, nor too large for a float.
+    return type(value) in (int, float) and 0 <= value < 2**63
+
+
+def _is_histogram(value: Any) -> bool:
+    return isinstance(value, list) and (
+        len(value) == len(BOUNDS) + 1 and all(type(n) is int and _is_number(n) for n in value)
+    )
+
+
+_NUMBER: _Kind = ("a number", _is_number)
+_HISTOGRAM: _Kind = (f"a histogram of {len(BOUNDS) + 1}", _is_histogram)
+_TEXT: _Kind = ("a text", lambda value: isinstance(value, str))
+_TRUTH: _Kind = ("true or false", lambda value: isinstance(value, bool))
+_TEXT_OR_NULL: _Kind = ("a text or null", lambda value: isinstance(value, str | None))
+_LIST: _Kind = ("a list", lambda value: isinstance(value, list))
+_KINDS = {
+    "int": _NUMBER,
+    "float": _NUMBER,
+    "str": _TEXT,
+    "bool": _TRUTH,
+}
+_OF_PROCESS = {
+    **dict.fromkeys(("pid", "parent_pid", "started"), _NUMBER),
+    "process": _TEXT,
+    "holders": _LIST,
+}
+_OF_DURATIONS = {"total": _NUMBER, "max": _NUMBER, "buckets": _HISTOGRAM}
+_OF_POOL = {
+    field.name: _KINDS[str(field.type)]
+    for field in fields(PoolStatistics)
+    if field.name not in DURATIONS
+}
+_OF_HOLDER = {
+    **dict.fromkeys(("alias", "name", "thread", "place"), _TEXT),
+    **dict.fromkeys(("thread_id", "held"), _NUMBER),
+    "pinned": _TEXT_OR_NULL,
+}
+
+
+def checked(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known in it of what `process_snapshot` returns.
+
+    Raises `ValueError` if anything is missing, or isn't what it should be.
+    """
     if not isinstance(snapshot.get("pools"), list):
         raise ValueError("not a snapshot")
     if snapshot.get("version") != _VERSION:
@@ -46,42 +93,23 @@ def check_snapshot(snapshot: dict[str, Any]) -> None:
             f"its snapshot has version {str(snapshot.get('version'))[:20]}, not {_VERSION}; "
             "is it of an older release?"
         )
-    if not isinstance(snapshot.get("process"), str):
-        raise ValueError("'process' is missing")
-    for pool in snapshot["pools"]:
-        _check_pool(pool)
-    holders = snapshot.get("holders", [])
-    if not isinstance(holders, list):
-        raise ValueError("'holders' is not a list")
-    for holder in holders:
-        _check_holder(holder)
+    process = _checked("a snapshot", snapshot, _OF_PROCESS)
+    pools = [
+        _checked("a pool", pool, _OF_POOL)
+        | {of: _checked(f"a pool's {of!r}", pool.get(of), _OF_DURATIONS) for of in DURATIONS}
+        for pool in snapshot["pools"]
+    ]
+    holders = [_checked("a holder", holder, _OF_HOLDER) for holder in process["holders"]]
+    return {**process, "pools": pools, "holders": holders}
 
 
-def _check_pool(pool: object) -> None:
-    if not isinstance(pool, dict):
-        raise ValueError("a pool is not a JSON object")
-    for field in _FIELDS:
-        if field.name not in pool:
-            raise ValueError(f"a pool without {field.name!r}")
-    for name in _NUMBERS:
-        if not isinstance(pool[name], int | float):
-            raise ValueError(f"a pool whose {name!r} is not a number")
-    for name in _TEXTS:
-        if not isinstance(pool[name], str):
-            raise ValueError(f"a pool whose {name!r} is not a text")
-    for name in _BUCKETS:
-        value = pool[name]
-        if not isinstance(value, list) or [type(n) for n in value] != [int] * (len(BOUNDS) + 1):
-            raise ValueError(f"a pool whose {name!r} is not a histogram of {len(BOUNDS) + 1}")
-
-
-def _check_holder(holder: object) -> None:
-    if not isinstance(holder, dict):
-        raise ValueError("a holder is not a JSON object")
-    for name in _HOLDER_TEXTS:
-        if not isinstance(holder.get(name), str):
-            raise ValueError(f"a holder whose {name!r} is not a text")
-    if not isinstance(holder.get("held"), int | float):
-        raise ValueError("a holder whose 'held' is not a number")
-    if not isinstance(holder.get("pinned"), str | None):
-        raise ValueError("a holder whose 'pinned' is neither a text nor null")
+def _checked(what: str, found: object, kinds: Mapping[str, _Kind]) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} is not a JSON object")
+    for name, (words, fits) in kinds.items():
+        if name not in found:
+            raise ValueError(f"{what} without {name!r}")
+        if not fits(found[name]):
+            raise ValueError(f"{what} whose {name!r} is not {words}")
+    # What else there is, a later release says: nobody here knows what it must be.
+    return {name: found[name] for name in kinds}

@@ -1,4 +1,4 @@
-"""Owns the folder in which the processes of one project and user find each other.
+"""Owns the folder in which the processes of one deployment and user find each other.
 
 Must not trust what it finds there: everybody may write to the temporary folder around it.
 """
@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -21,6 +22,13 @@ _SOCKET_NAME_ROOM = 22
 
 _HINT = "Set POOLED_PG_RUNTIME_DIR to a folder that only this user can use."
 
+# Of each alias where its server is: what libpq looks for in the environment where a setting is
+# empty. Not the user: a worker's may be another one than the site's.
+_PLACE = {"HOST": "PGHOST", "PORT": "PGPORT", "NAME": "PGDATABASE"}
+# What the aliases' settings said when the process began; sites change them while they run, to
+# have a tenant's database for example.
+_noted: dict[str, dict[str, str]] | None = None
+
 
 class RuntimeDirError(OSError):
     """The runtime folder can't be made, or isn't private to this user.
@@ -29,14 +37,32 @@ class RuntimeDirError(OSError):
     """
 
 
+def note_databases() -> None:
+    """Remember where the databases are, before a request can change the settings."""
+    global _noted
+    _noted = _databases()
+
+
+def describe(alias: str) -> str:
+    """Say which database that is, of which settings: what tells deployments apart."""
+    place = _place(settings.DATABASES[alias])
+    where = place["SERVICE"] and f"service {place['SERVICE']}"
+    if place["NAME"]:
+        port = f":{place['PORT']}" if place["PORT"] else ""
+        where = f"{place['NAME']} on {place['HOST'] or 'this host'}{port}"
+    name = getattr(settings, "SETTINGS_MODULE", None)
+    return f"{alias!r} ({where}{f', {name}' if name else ''})"
+
+
 def runtime_dir() -> Path:
     """Return the runtime folder, made if need be; it is private to this user.
 
     It is the setting `POOLED_PG_RUNTIME_DIR` (an absolute path, whose parent exists) or else
-    `<temporary folder>/django_pooled_pg-<uid>/<key>`, where the key stands for the settings
-    module and its file. Not `XDG_RUNTIME_DIR`: a shell has it, the workers that systemd
-    started have not, and they'd look for each other in different places. For the same reason
-    the setting is needed with systemd's `PrivateTmp`, or where TMPDIR differs.
+    `<temporary folder>/django_pooled_pg-<uid>/<key>`, where the key stands for the deployment:
+    the settings module, its file, and where the databases are. Not `XDG_RUNTIME_DIR`: a shell has
+    it, the workers that systemd started have not, and they'd look for each other in different
+    places. For the same reason the setting is needed with systemd's `PrivateTmp`, or where TMPDIR
+    differs.
 
     Raises `RuntimeDirError`.
     """
@@ -48,7 +74,7 @@ def runtime_dir() -> Path:
         folders = [path]
     else:
         ours = Path(tempfile.gettempdir(), f"django_pooled_pg-{os.geteuid()}")
-        path = ours / _project_key()
+        path = ours / _key()
         folders = [ours, path]
     limit = _SOCKET_PATH_LIMIT - _SOCKET_NAME_ROOM
     if (length := len(os.fsencode(path))) > limit:
@@ -56,17 +82,49 @@ def runtime_dir() -> Path:
             f"'{path}' is too long for Unix sockets: {length} bytes, at most {limit} are "
             "possible. Set POOLED_PG_RUNTIME_DIR to a shorter path."
         )
+    _refuse_open_parents(folders[0].parent)
     for folder in folders:
         _make_private(folder)
     return path
 
 
-def _project_key() -> str:
-    # Without a settings module (settings.configure()) all such programs of the user share one.
+def _key() -> str:
+    # Without a settings module (settings.configure()) the databases alone tell programs apart.
     name = getattr(settings, "SETTINGS_MODULE", None) or ""
     file = getattr(sys.modules.get(name), "__file__", None) or ""
-    identity = f"{name}\0{os.path.realpath(file) if file else ''}"
+    module = [name, os.path.realpath(file) if file else ""]
+    identity = repr([module, sorted((_noted or _databases()).items())])
     return hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def _databases() -> dict[str, dict[str, str]]:
+    return {alias: _place(database) for alias, database in settings.DATABASES.items()}
+
+
+def _place(database: dict[str, Any]) -> dict[str, str]:
+    service = (database.get("OPTIONS") or {}).get("service") or os.environ.get("PGSERVICE", "")
+    found = {
+        name: str(database.get(name) or os.environ.get(variable, ""))
+        for name, variable in _PLACE.items()
+    }
+    return {**found, "SERVICE": str(service)}
+
+
+def _refuse_open_parents(folder: Path) -> None:
+    # Whoever may rename what is on the way to the socket can put a folder of their own there,
+    # between our look at it and our next step.
+    real = Path(os.path.realpath(folder))
+    for parent in (real, *real.parents):
+        try:
+            mode = parent.stat().st_mode
+        except OSError:
+            continue  # what is wrong with it, the attempt to make a folder there tells
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise RuntimeDirError(
+                f"'{parent}' can be written by everybody (mode {stat.S_IMODE(mode):04o}), so what "
+                f"is in it can be swapped. Run: chmod +t '{parent}', or set POOLED_PG_RUNTIME_DIR "
+                "to a folder elsewhere."
+            )
 
 
 def _make_private(folder: Path) -> None:

@@ -6,6 +6,8 @@ its pool: the server is asked most urgently when the pool has none left.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,11 +16,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from ..pooling.config import PoolConfig, with_fresh_password
+from ..opening import session_maker
+from ..pooling.config import Connection, PoolConfig
+from ..pooling.printable import printable
 from ..pooling.registry import snapshot
 from ..pooling.untold import untold
 
 CONNECT_SECONDS = 5
+AT_ONCE = 10
 _QUERY_MILLISECONDS = 5000
 
 # Every role may read these. `reserved_connections` came with PostgreSQL 16. Sessions of other
@@ -152,58 +157,63 @@ def server_side(alias: str = "default") -> ServerSide:
         with _connect(wrapper) as connection:
             return _ask(alias, connection)
     except (psycopg.Error, Error, ImproperlyConfigured) as ex:
-        return ServerSide(alias=alias, error=_one_line(ex))
+        return ServerSide(alias=alias, error=one_line(ex))
     except Exception as ex:  # of the site's engine
-        return ServerSide(alias=alias, error=_one_line(untold("its engine", ex)))
+        return ServerSide(alias=alias, error=one_line(untold("its engine", ex)))
 
 
-def _connect(wrapper: DatabaseWrapper) -> psycopg.Connection[Any]:
-    settings = snapshot(with_fresh_password(wrapper.settings_dict))
-    config = PoolConfig.from_settings(wrapper.alias, settings)
-    settings["OPTIONS"]["pool"] = False
-    opener = type(wrapper)(settings, wrapper.alias)
-    params = opener.get_connection_params()
-    if config is not None and config.credentials is not None:
-        params.update(config.credentials())
+def server_sides(aliases: Sequence[str]) -> list[ServerSide]:
+    """Ask the servers of several aliases, `AT_ONCE` at a time; see `server_side`."""
+    with ThreadPoolExecutor(AT_ONCE, "poolstats-server") as executor:
+        return list(executor.map(server_side, aliases))
+
+
+def _connect(wrapper: DatabaseWrapper) -> Connection:
+    settings = snapshot(wrapper.settings_dict)
+    config = PoolConfig.from_settings(wrapper.alias, settings) or PoolConfig()
     limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": CONNECT_SECONDS * 1000}
-    connection: psycopg.Connection[Any] = opener.get_new_connection(
-        {**params, **limits, "application_name": "poolstats"}
-    )
-    return connection
+    make = session_maker(type(wrapper), wrapper.alias, settings, config)
+    return make.open({**limits, "application_name": "poolstats"})
 
 
-def _ask(alias: str, connection: psycopg.Connection[Any]) -> ServerSide:
+def _ask(alias: str, connection: Connection) -> ServerSide:
     # A pooler makes one up: the session that answers is one of its own, and stays.
     asking = [connection.info.backend_pid]
     # In one transaction, in which pg_stat_activity stays the same.
-    with connection.cursor() as cursor:
+    with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {_QUERY_MILLISECONDS}")
         (limits,) = cursor.execute(_LIMITS, asking).fetchall()
         groups = cursor.execute(_SESSIONS, asking).fetchall()
     version, most, reserved, role, database, total, hidden = limits
+    # Whatever types the answer says it has: what is shown relies on these.
     return ServerSide(
         alias=alias,
-        version=version,
-        max_connections=most,
-        reserved=reserved,
-        role_limit=role,
-        database_limit=database,
-        total=total,
-        hidden=hidden,
+        version=_text(version),
+        max_connections=int(most),
+        reserved=int(reserved),
+        role_limit=None if role is None else int(role),
+        database_limit=None if database is None else int(database),
+        total=int(total),
+        hidden=int(hidden),
         sessions=tuple(
             Sessions(
-                host=host,
-                application_name=name,
-                state=state,
-                count=count,
-                longest_in_state=since,
-                longest_transaction=transaction,
+                host=_text(host),
+                application_name=_text(name),
+                state=_text(state),
+                count=int(count),
+                longest_in_state=None if since is None else float(since),
+                longest_transaction=None if transaction is None else float(transaction),
             )
             for host, name, state, count, since, transaction in groups
         ),
     )
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+def _text(said: object) -> str:
+    # Sessions choose their names themselves, and a server its words.
+    return printable(str(said), 300)
+
+
+def one_line(error: Exception) -> str:
+    """Return what a server, or libpq, says of an error, for a terminal."""
+    return _text(" ".join(str(error).split()) or type(error).__name__)

@@ -19,6 +19,8 @@ from ..pooling.pool import Pool
 
 # Raised when a key is taken away or changes its meaning; new keys may come without.
 VERSION = 1
+# In one answer, whatever is asked for: there is a limit to what fits in.
+_MOST_HOLDERS = 500
 
 _started = time.time()
 
@@ -32,9 +34,10 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
     - `started`: seconds since the epoch, when this package was loaded or, in a forked child,
       when it was forked;
     - `pools`: for each pool the fields of `PoolStatistics`;
-    - `holders`: of each pool the leases that are open longest, `holders` of them at most, each
-      with `alias`, `name` (the pool's), `thread`, `thread_id`, `held` (seconds), `pinned` (which
-      command keeps it from going back early, or `None`) and `place` (where its thread is now).
+    - `holders`: of each pool the leases that are open longest, `holders` of them at most and 500 in
+      all, each with `alias`, `name` (the pool's), `thread`, `thread_id`, `held` (seconds), `pinned`
+      (which command keeps it from going back early, or `None`) and `place` (where its thread is
+      now).
     """
     return {
         "version": VERSION,
@@ -47,7 +50,7 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
             _holder(pool, lease)
             for pool in registry.pools()
             for lease in sorted(pool.leases(), key=lambda lease: lease.since)[:holders]
-        ],
+        ][:_MOST_HOLDERS],
     }
 
 

@@ -1,6 +1,6 @@
 """Owns the dashboard's addresses, for `include("django_pooled_pg.monitoring.urls")`.
 
-The page and its script name the others relatively: the prefix must end with a slash.
+The page names the others relatively: the prefix must end with a slash.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ app_name = "pooled_pg"
 
 urlpatterns = [
     path("", views.page, name="dashboard"),
-    path("stats.json", views.stats, name="stats"),
     path("metrics", views.metrics, name="metrics"),
     path("dashboard.js", views.asset, {"name": "dashboard.js"}, name="script"),
     path("dashboard.css", views.asset, {"name": "dashboard.css"}, name="style"),

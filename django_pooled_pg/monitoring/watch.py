@@ -1,13 +1,12 @@
 """Owns looking again and again: what changed between two looks, and showing it until Ctrl-C.
 
-Uses rich where it is installed. Must not know what is shown.
+Must not know what is shown.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any, TextIO
 
 from .figures import Pool, since
@@ -52,43 +51,11 @@ def watch(look: Callable[[], str], out: TextIO, seconds: float) -> None:
     On a terminal it takes the place of what was there; what was shown last stays. Elsewhere one
     comes after the other. Raises what `look` raises, and `BrokenPipeError` when nobody reads.
     """
+    before, after = (_CLEAR, "\n") if out.isatty() else ("", "\n\n")
     try:
-        if not out.isatty():
-            _one_after_the_other(look, out, seconds)
-        elif find_spec("rich") is not None:
-            _with_rich(look, out, seconds)
-        else:
-            _clearing(look, out, seconds)
+        while True:
+            out.write(f"{before}{look()}{after}")
+            out.flush()
+            time.sleep(seconds)
     except KeyboardInterrupt:
         pass  # that is how one leaves
-
-
-def _one_after_the_other(look: Callable[[], str], out: TextIO, seconds: float) -> None:
-    while True:
-        out.write(f"{look()}\n\n")
-        out.flush()
-        time.sleep(seconds)
-
-
-def _clearing(look: Callable[[], str], out: TextIO, seconds: float) -> None:
-    while True:
-        out.write(f"{_CLEAR}{look()}\n")
-        out.flush()
-        time.sleep(seconds)
-
-
-def _with_rich(look: Callable[[], str], out: TextIO, seconds: float) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    shown = look()
-    try:
-        # No thread of its own: it draws when there is something new.
-        with Live(console=Console(file=out), screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(Text(shown, no_wrap=True, overflow="crop"), refresh=True)
-                time.sleep(seconds)
-                shown = look()
-    finally:
-        out.write(f"{shown}\n")

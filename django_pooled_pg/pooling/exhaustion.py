@@ -9,6 +9,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from .config import PoolConfig
 from .lease import Lease, describe_longest
+from .printable import printable
 
 
 class Paused(PoolTimeout):
@@ -43,9 +44,9 @@ def explain(
         f"{waiting} borrowers wait."
     )
     if leases:
-        message += f" Held longest by: {describe_longest(leases)}."
+        message += f" Held longest by: {printable(describe_longest(leases))}."
     if connect_error is not None:
-        message += f" The last attempt to connect failed: {connect_error}."
+        message += f" The last attempt to connect failed: {printable(str(connect_error))}."
     if isinstance(cause, Paused):
         return f"{message} To go on: manage.py poolctl resume {alias}"
     if leases or isinstance(cause, TooManyRequests):

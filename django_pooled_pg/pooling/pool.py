@@ -296,13 +296,12 @@ class Pool:
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
         config, ledger, counters = self.config, self._ledger, self._ledger.counters
-        connecting = self._connector.durations
         with ledger.lock:
             backing = ledger.backing
             in_use = len(ledger.leases)
             borrows = counters.returns + in_use
-            wait_buckets = counters.waits.buckets.copy()
-            wait_buckets[0] += borrows - sum(wait_buckets)  # who found one idle
+            wait = counters.waits.copy()
+            wait.buckets[0] += borrows - sum(wait.buckets)  # who found one idle
             return PoolStatistics(
                 alias=self.alias,
                 name=self.name,
@@ -318,12 +317,8 @@ class Pool:
                 waiting=self.supply.gate.waiting + (backing.waiting if backing is not None else 0),
                 borrows=borrows,
                 returns=counters.returns,
-                wait_total=counters.waits.total,
-                wait_max=counters.waits.max,
-                wait_buckets=wait_buckets,
-                held_total=counters.held.total,
-                held_max=counters.held.max,
-                held_buckets=counters.held.buckets.copy(),
+                wait=wait,
+                held=counters.held.copy(),
                 worked_total=counters.worked_total,
                 exhausted=counters.exhausted,
                 reclaimed=counters.reclaimed,
@@ -332,9 +327,7 @@ class Pool:
                 resets=self._reset.resets,
                 connects=self._connector.attempts,
                 connect_errors=self._connector.failures,
-                connect_total=connecting.total,
-                connect_max=connecting.max,
-                connect_buckets=connecting.buckets.copy(),
+                connect=self._connector.durations.copy(),
             )
 
     def _exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:

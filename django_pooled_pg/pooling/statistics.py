@@ -23,6 +23,35 @@ def bucket_of(seconds: float) -> int:
     return bisect_left(BOUNDS, seconds)
 
 
+@dataclass(slots=True)
+class Durations:
+    """How long something took, each time, in seconds; `buckets` are those of `BOUNDS`.
+
+    Whoever adds to it holds a lock.
+    """
+
+    total: float = 0.0
+    max: float = 0.0
+    buckets: list[int] = field(default_factory=empty_buckets)
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        if seconds > self.max:
+            self.max = seconds
+        self.buckets[bucket_of(seconds)] += 1
+
+    def copy(self) -> Durations:
+        return Durations(self.total, self.max, self.buckets.copy())
+
+    def plus(self, other: Durations, sign: int) -> Durations:
+        pairs = zip(self.buckets, other.buckets, strict=True)
+        return Durations(
+            self.total + sign * other.total,
+            max(self.max, other.max),
+            [ours + sign * theirs for ours, theirs in pairs],
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
     """One pool at one moment. Times are in seconds.
@@ -31,11 +60,10 @@ class PoolStatistics:
     a connection that is being made or cleaned counts in none of them but `size`.
     Counters run from the start of the process.
 
-    - `wait_total`, `wait_max`, `wait_buckets`: from a borrow's begin to its connection;
-    - `held_...`: from there to the return;
+    - `wait`: from a borrow's begin to its connection;
+    - `held`: from there to the return;
     - `worked_total`: of the time held, what statements took;
-    - `connect_...`: making a server session, those that failed not included;
-    - `..._buckets`: how many of them there were, in the buckets of `BOUNDS`.
+    - `connect`: making a server session, those that failed not included.
     """
 
     alias: str
@@ -52,12 +80,8 @@ class PoolStatistics:
     waiting: int
     borrows: int
     returns: int
-    wait_total: float
-    wait_max: float
-    wait_buckets: list[int]
-    held_total: float
-    held_max: float
-    held_buckets: list[int]
+    wait: Durations
+    held: Durations
     worked_total: float
     exhausted: int
     reclaimed: int
@@ -66,9 +90,7 @@ class PoolStatistics:
     resets: int
     connects: int
     connect_errors: int
-    connect_total: float
-    connect_max: float
-    connect_buckets: list[int]
+    connect: Durations
 
     def of_the_past(self) -> PoolStatistics:
         """Return what remains to be told of a pool that is no more: its counters."""
@@ -78,40 +100,17 @@ class PoolStatistics:
 
     def plus(self, other: PoolStatistics, sign: int = 1) -> PoolStatistics:
         """Return the same with the counters of another added or, with -1, taken away again."""
-        changed: dict[str, Any] = {}
-        for name in _COUNTERS:
-            changed[name] = getattr(self, name) + sign * getattr(other, name)
-        for name in _MAXIMA:
-            changed[name] = max(getattr(self, name), getattr(other, name))
-        for name in _BUCKETS:
-            pairs = zip(getattr(self, name), getattr(other, name), strict=True)
-            changed[name] = [ours + sign * theirs for ours, theirs in pairs]
+        changed: dict[str, Any] = {
+            name: getattr(self, name) + sign * getattr(other, name) for name in _COUNTERS
+        }
+        for name in ("wait", "held", "connect"):
+            changed[name] = getattr(self, name).plus(getattr(other, name), sign)
         return replace(self, **changed)
 
 
-_NOT_COUNTERS = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"}
-_MAXIMA = [f.name for f in fields(PoolStatistics) if f.name.endswith("_max")]
-_BUCKETS = [f.name for f in fields(PoolStatistics) if f.name.endswith("_buckets")]
-_COUNTERS = [
-    f.name
-    for f in fields(PoolStatistics)
-    if f.type in ("int", "float") and f.name not in {*_NOT_COUNTERS, *_MAXIMA}
-]
-
-
-@dataclass(slots=True)
-class Durations:
-    """How long something took, each time. Whoever adds to it holds a lock."""
-
-    total: float = 0.0
-    max: float = 0.0
-    buckets: list[int] = field(default_factory=empty_buckets)
-
-    def add(self, seconds: float) -> None:
-        self.total += seconds
-        if seconds > self.max:
-            self.max = seconds
-        self.buckets[bucket_of(seconds)] += 1
+_GAUGES = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"}
+_COUNTERS = [f.name for f in fields(PoolStatistics) if f.type in ("int", "float")]
+_COUNTERS = [name for name in _COUNTERS if name not in _GAUGES]
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -17,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import client
 from django_pooled_pg.monitoring.control import ACTIONS
+from django_pooled_pg.monitoring.runtime_dir import describe, runtime_dir
 from tests.management.conftest import opens_nothing
 from tests.monitoring.members import member, read_line
 from tests.support.queries import hold
@@ -26,18 +28,28 @@ SIZES = {"resize": ["--max-size=4"]}
 
 
 def poolctl(*args: str) -> str:
+    """Return what it prints, below what it says it is about to steer."""
     out = StringIO()
     call_command("poolctl", *args, stdout=out)
-    return out.getvalue()
+    return below_heading(out, args)
 
 
 def failing(*args: str) -> tuple[str, str]:
-    """Return what it prints, and the error."""
+    """Return what it prints, as `poolctl` does, and the error."""
     out = StringIO()
     with pytest.raises(CommandError) as caught:
         call_command("poolctl", *args, stdout=out)
     assert caught.value.returncode == 1
-    return out.getvalue(), str(caught.value)
+    return below_heading(out, args), str(caught.value)
+
+
+def below_heading(out: StringIO, args: tuple[str, ...]) -> str:
+    printed = out.getvalue()
+    if "--json" in args or not printed:
+        return printed
+    heading, _, rest = printed.partition("\n")
+    assert heading == f"{args[0]} {describe(args[1])}, processes of {runtime_dir()}"
+    return rest
 
 
 def figures(pid: int, alias: str = "default") -> dict[str, Any]:
@@ -114,13 +126,38 @@ def test_on_a_pool_at_work(folder: Path, make_wrapper: Callable[..., DatabaseWra
     assert not waiting.is_alive()
 
 
+def test_says_what_it_is_about_to_steer(
+    folder: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = {"ENGINE": "django_pooled_pg", "NAME": "shop", "HOST": "db.internal", "PORT": 5432}
+    monkeypatch.setitem(settings.DATABASES, "shop", database)
+    settings.SETTINGS_MODULE = "shop.settings"
+    out = StringIO()
+    said = "'shop' (shop on db.internal:5432, shop.settings)"
+
+    def asked(*args: Any) -> Any:
+        assert out.getvalue() == f"pause {said}, processes of {folder}\n"
+        return []
+
+    monkeypatch.setattr(client, "ask", asked)
+    with pytest.raises(CommandError, match=f"pool of database {re.escape(said)}. Looked into "):
+        call_command("poolctl", "pause", "shop", stdout=out)
+
+
 # What goes wrong
+
+
+def no_process(process: str = "process") -> str:
+    return (
+        f"No live {process} of this deployment has a connection pool of database "
+        f"{describe('default')}. Looked into {runtime_dir()}."
+    )
 
 
 def test_no_live_process(folder: Path) -> None:
     assert failing("drain", "default") == (
         "",
-        "No live process of this project has a connection pool of database 'default'.",
+        no_process(),
     )
     assert failing("drain", "default", "--json")[0] == "[]\n"
 
@@ -130,7 +167,7 @@ def test_no_such_process(folder: Path) -> None:
         other = process.pid + 1
         assert failing("drain", "default", f"--pid={other}") == (
             "",
-            f"No live process {other} of this project has a connection pool of database 'default'.",
+            no_process(f"process {other}"),
         )
 
 
@@ -139,7 +176,7 @@ def test_no_process_has_such_a_pool(folder: Path) -> None:
     with member(folder, script + "ready()") as process:
         assert failing("drain", "default") == (
             f"{process.pid} python  has no such pool\n",
-            "No live process of this project has a connection pool of database 'default'.",
+            no_process(),
         )
         with member(folder):
             assert f"{process.pid} python  has no such pool\n" in poolctl("drain", "default")

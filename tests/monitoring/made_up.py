@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
+from django_pooled_pg.monitoring.figures import DURATIONS
 from django_pooled_pg.monitoring.report import ProcessReport
-from django_pooled_pg.pooling.statistics import PoolStatistics, bucket_of, empty_buckets
+from django_pooled_pg.pooling.statistics import (
+    Durations,
+    PoolStatistics,
+    bucket_of,
+    empty_buckets,
+)
 
 
 def buckets(*seconds: float) -> list[int]:
@@ -17,12 +23,20 @@ def buckets(*seconds: float) -> list[int]:
     return counted
 
 
+def durations(*seconds: float) -> dict[str, Any]:
+    """What is told of these durations."""
+    return asdict(Durations(sum(seconds), max(seconds, default=0.0), buckets(*seconds)))
+
+
 def pool(alias: str = "default", **figures: Any) -> dict[str, Any]:
-    """The figures of one pool: those given, else nothing happened."""
-    nothing: dict[str, Any] = {
-        field.name: empty_buckets() if field.name.endswith("_buckets") else 0
-        for field in fields(PoolStatistics)
-    }
+    """The figures of one pool: those given, else nothing happened.
+
+    `wait_max` and the like are those within `wait`, `held` and `connect`.
+    """
+    nothing: dict[str, Any] = {field.name: 0 for field in fields(PoolStatistics)}
+    for of in DURATIONS:
+        given = {part: figures.pop(f"{of}_{part}", None) for part in ("total", "max", "buckets")}
+        nothing[of] = Durations(**{part: each for part, each in given.items() if each is not None})
     usual = {
         "alias": alias,
         "name": alias,
@@ -43,16 +57,21 @@ def report(
     process: str = "gunicorn",
 ) -> ProcessReport:
     """What a process says that has these pools."""
-    snapshot = {
+    snapshot = snapshot_of(pid) | {"process": process, "pools": list(pools)}
+    return ProcessReport(pid=pid, snapshot=snapshot | {"holders": holders or []})
+
+
+def snapshot_of(pid: int) -> dict[str, Any]:
+    """What a process answers that has a pool with nothing to tell."""
+    return {
         "version": 1,
         "pid": pid,
         "parent_pid": 1,
-        "process": process,
+        "process": "gunicorn",
         "started": 1000.5,
-        "pools": list(pools),
-        "holders": holders or [],
+        "pools": [pool()],
+        "holders": [],
     }
-    return ProcessReport(pid=pid, snapshot=snapshot)
 
 
 def silent(pid: int = 13) -> ProcessReport:

@@ -136,8 +136,8 @@ def test_exhausted_by_too_many_borrowers() -> None:
 
 
 def test_held_long() -> None:
-    held = pool(in_use=3, borrows=203, returns=200, held_max=0.1, held_buckets=buckets(0.1))
-    held["held_buckets"] = buckets(*[0.004] * 200)
+    times = {"held_max": 0.1, "held_buckets": buckets(*[0.004] * 200)}
+    held = pool(in_use=3, borrows=203, returns=200, **times)
     holders = [holder(held=5.0), holder(held=75.0), holder(held=130.0, thread="leaky")]
     said = text(held, holders=holders)
     assert said.startswith(

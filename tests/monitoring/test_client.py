@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import resource
 import signal
 import socket
 import threading
@@ -18,8 +21,10 @@ from django_pooled_pg.monitoring import client, report, snapshot
 from django_pooled_pg.monitoring.client import collect
 from django_pooled_pg.monitoring.report import ProcessReport
 from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError
-from tests.monitoring.made_up import pool
-from tests.monitoring.members import member, sockets
+from django_pooled_pg.monitoring.wire import MAX_TEXT
+from tests.monitoring.made_up import pool, snapshot_of
+from tests.monitoring.members import DATABASES, member, sockets
+from tests.support.processes import start_script
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -157,8 +162,8 @@ def test_a_process_that_ends_when_it_is_asked(folder: Path) -> None:
         (b'{"ok":true}\n', "answered wrongly: its result is not a JSON object"),
         (b'{"ok":true,"result":{"pools":7}}\n', "answered wrongly: not a snapshot"),
         (b'{"ok":true,"result":{"pools":[]}}\n', "its snapshot has version None, not 1"),
-        (b'{"ok":true,"result":{"pools":[],"version":1}}\n', "'process' is missing"),
-        (b"x" * 2_000_000, f"answered with more than {1024 * 1024} bytes"),
+        (b'{"ok":true,"result":{"pools":[],"version":1}}\n', "a snapshot without 'pid'"),
+        (b"x" * 2_000_000, f"answered wrongly: more than {1024 * 1024} bytes"),
         (b'{"ok":true', "closed the connection without an answer"),
         (b"", "closed the connection without an answer"),
     ],
@@ -184,29 +189,81 @@ def test_wrong_answers(folder: Path, answer: bytes, error: str) -> None:
     assert error in report.error
 
 
+def merged(pool: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    return pool | {
+        name: pool[name] | value if isinstance(value, dict) else value
+        for name, value in change.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
+        ({"wait": None}, "a pool's 'wait' is not a JSON object"),
         ({"borrows": None}, "'borrows' is not a number"),
-        ({"held_max": "1"}, "'held_max' is not a number"),
+        ({"held": {"max": "1"}}, "a pool's 'held' whose 'max' is not a number"),
         ({"alias": 1}, "'alias' is not a text"),
-        ({"wait_buckets": [1]}, "'wait_buckets' is not a histogram"),
+        ({"paused": "yes"}, "'paused' is not true or false"),
+        ({"timeout": math.nan}, "'timeout' is not a number"),
+        ({"wait": {"total": math.inf}}, "a pool's 'wait' whose 'total' is not a number"),
+        ({"connects": 10**400}, "'connects' is not a number"),
+        ({"connects": -1}, "'connects' is not a number"),
+        ({"wait": {"buckets": [1]}}, "a pool's 'wait' whose 'buckets' is not a histogram"),
+        ({"wait": {"buckets": [10**400] * 19}}, "'buckets' is not a histogram"),
     ],
 )
 def test_wrong_pools(folder: Path, running: Path, change: dict[str, Any], error: str) -> None:
-    good: dict[str, Any] = {"version": 1, "process": "x", "pools": [pool()]}
+    good = snapshot_of(77)
 
     def line() -> bytes:
         return json.dumps({"ok": True, "result": good}).encode() + b"\n"
 
-    report.check_snapshot(client._read_answer(line()))
+    assert report.checked(client._read_answer(line()))["pools"] == [pool()]
     running.unlink()
-    good["pools"] = [pool() | change]
+    good["pools"] = [merged(pool(), change)]
     assert error in wrong_answer(folder, line())
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"started": "today"}, "'started' is not a number"),
+        ({"started": [1]}, "'started' is not a number"),
+        ({"parent_pid": None}, "'parent_pid' is not a number"),
+        ({"holders": {}}, "'holders' is not a list"),
+        ({"holders": [1]}, "a holder is not a JSON object"),
+        ({"holders": [{"alias": "a", "name": "a", "thread": 3}]}, "'thread' is not a text"),
+    ],
+)
+def test_wrong_snapshots(folder: Path, change: dict[str, Any], error: str) -> None:
+    answer = {"ok": True, "result": snapshot_of(77) | change}
+    assert error in wrong_answer(folder, json.dumps(answer).encode() + b"\n")
+
+
+def test_what_a_later_release_adds_is_left_out(folder: Path) -> None:
+    answer = snapshot_of(77) | {"pools": [pool() | {"new": {}}], "later": "x"}
+    with impostor(folder, says(json.dumps({"ok": True, "result": answer}).encode() + b"\n")):
+        (report,) = collect()
+    assert report.pools() == [pool()]
+    assert report.snapshot is not None
+    assert "later" not in report.snapshot
+
+
+def test_texts_can_be_shown_whatever_is_in_them(folder: Path) -> None:
+    held = {"alias": "a", "name": "a", "thread": "\x1b[2J\ud800", "thread_id": 1, "held": 1}
+    holder = held | {"pinned": None, "place": "x" * 100_000, "pid": 1}
+    answer = snapshot_of(77) | {"process": "a\nb", "holders": [holder]}
+    with impostor(folder, says(json.dumps({"ok": True, "result": answer}).encode() + b"\n")):
+        (report,) = collect()
+    assert report.snapshot is not None
+    assert report.snapshot["process"] == r"a\nb"
+    (shown,) = report.holders()
+    assert (shown["pid"], shown["thread"]) == (77, r"\x1b[2J\ud800")
+    assert len(shown["place"]) <= MAX_TEXT
+
+
 def test_pools_of_an_older_release(folder: Path) -> None:
-    answer = {"ok": True, "result": {"version": 1, "process": "x", "pools": [{"alias": "a"}]}}
+    answer = {"ok": True, "result": snapshot_of(77) | {"pools": [{"alias": "a"}]}}
     assert "a pool without 'name'" in wrong_answer(folder, json.dumps(answer).encode() + b"\n")
 
 
@@ -231,6 +288,63 @@ def test_both_sides_speak_the_same_version() -> None:
 
 
 # What else is in the folder
+
+
+def test_thousands_of_dead_sockets_take_no_file_descriptors(folder: Path) -> None:
+    dead = folder / "77-ab.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(dead))
+    for number in range(1500):
+        os.link(dead, folder / f"{1000 + number}-ab.sock")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+    try:
+        with member(folder) as alive:
+            assert pids(collect(timeout=30)) == [alive.pid]
+            assert len(sockets(folder)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_without_file_descriptors_it_says_so(
+    folder: Path, running: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", refused)
+    (report,) = collect(timeout=5)
+    monkeypatch.undo()
+    assert report.error == "can't be asked: Too many open files"
+
+
+@as_root
+def test_another_users_process_in_our_folder_is_told_nothing(folder: Path) -> None:
+    listen = """
+os.setuid(65534)
+import socket, sys
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind("77-ab.sock")
+    listener.listen()
+    print("ready", flush=True)
+    listener.settimeout(20)
+    asking, _ = listener.accept()
+    print(asking.recv(100), flush=True)
+    sys.stdin.readline()
+"""
+    folder.chmod(0o777)  # as if it had been swapped for a while
+    script = f"os.chdir({str(folder)!r})\n{listen}"
+    process = start_script(script, DATABASES)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n", process.communicate(timeout=10)
+        folder.chmod(0o700)
+        os.chown(folder / "77-ab.sock", 0, 0)  # the look at the file is not enough
+        (report,) = collect(timeout=5)
+        assert report.error == "can't be asked: user 65534 listens there"
+        assert process.stdout.readline() == "b''\n"
+    finally:
+        process.communicate("\n", timeout=10)
 
 
 @as_root

@@ -22,10 +22,6 @@ def test_a_groups_heading_begins_where_its_first_column_does() -> None:
     )
 
 
-def test_what_cannot_be_printed_does_not_reach_the_terminal() -> None:
-    assert aligned([("\x1b[31mred\n", "é")], 2) == "?[31mred?  é"
-
-
 @pytest.mark.parametrize(
     ("seconds", "written"),
     [

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import endpoint
+from django_pooled_pg.monitoring.wire import MAX_ANSWER_BYTES, MAX_TEXT
 from tests.monitoring.members import (
     DATABASES,
     JOIN,
@@ -85,6 +88,28 @@ def test_tells_the_client_when_it_fails(
     assert [record.exc_text for record in caplog.records if "LookupError" in str(record.exc_text)]
 
 
+def test_texts_of_any_length_and_kind_fit_into_an_answer(
+    running: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["\udcff" + "x" * 2_000_000])
+    with connected(running) as client:
+        client.sendall(b'{"request":"snapshot"}\n')
+        line = read_line(client)
+    assert len(line) < MAX_ANSWER_BYTES
+    process = json.loads(line)["result"]["process"]
+    assert process.startswith(r"\udcffxxx")
+    assert len(process) <= MAX_TEXT + 5
+
+
+def test_an_answer_that_would_be_too_long_is_said_to_be(
+    running: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"pools": ["x" * 400] * 5000})
+    answer = ask(running)
+    assert answer["ok"] is False
+    assert re.fullmatch("its answer would have 20[0-9]{5} bytes", answer["error"])
+
+
 # Clients that hang
 
 
@@ -125,7 +150,7 @@ def test_a_client_that_never_reads_is_dropped(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connected(running) as client, monkeypatch.context() as patch:
-        patch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"much": "x" * 5_000_000})
+        patch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"much": ["x" * 400] * 2000})
         client.sendall(b'{"request":"snapshot"}\n')
         wait_until(lambda: endpoint._endpoint is not None and endpoint._endpoint._clients)
         wait_until(lambda: endpoint._endpoint is not None and not endpoint._endpoint._clients)

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from django_pooled_pg.monitoring.figures import GAUGES, percentile, since, total
-from django_pooled_pg.pooling.statistics import BOUNDS, empty_buckets
-from tests.monitoring.made_up import buckets, pool
+from django_pooled_pg.pooling.statistics import BOUNDS
+from tests.monitoring.made_up import buckets, durations, pool
 
 
 def test_total_adds_numbers_and_histograms_and_takes_the_greatest_maximum() -> None:
@@ -14,8 +14,8 @@ def test_total_adds_numbers_and_histograms_and_takes_the_greatest_maximum() -> N
     other = pool(size=1, borrows=4, wait_max=0.2, wait_buckets=buckets(0.5, 0.2), timeout=10.0)
     added = total([one, other])
     assert (added["size"], added["borrows"], added["max_size"]) == (3, 7, 20)
-    assert (added["wait_max"], added["timeout"]) == (0.5, 10.0)
-    assert added["wait_buckets"] == buckets(0.5, 0.5, 0.2)
+    assert (added["wait"]["max"], added["timeout"]) == (0.5, 10.0)
+    assert added["wait"]["buckets"] == buckets(0.5, 0.5, 0.2)
     assert one["borrows"] == 3
 
 
@@ -28,7 +28,7 @@ def test_since_is_the_difference_but_for_gauges() -> None:
     before = pool(size=5, in_use=1, borrows=10, returns=9, held_total=1.0)
     now = pool(size=4, in_use=3, borrows=25, returns=22, held_total=2.5)
     between = since(before, now)
-    assert (between["borrows"], between["returns"], between["held_total"]) == (15, 13, 1.5)
+    assert (between["borrows"], between["returns"], between["held"]["total"]) == (15, 13, 1.5)
     assert (between["size"], between["in_use"]) == (4, 3)
     assert {name: between[name] for name in GAUGES} == {name: now[name] for name in GAUGES}
 
@@ -36,9 +36,9 @@ def test_since_is_the_difference_but_for_gauges() -> None:
 def test_since_knows_no_longer_maximum_than_its_histogram() -> None:
     before = pool(wait_buckets=buckets(30.0), wait_max=30.0)
     now = pool(wait_buckets=buckets(30.0, 0.003), wait_max=30.0)
-    assert since(before, now)["wait_buckets"] == buckets(0.003)
-    assert since(before, now)["wait_max"] == 0.005  # its bucket's upper bound
-    assert since(now, now)["wait_max"] == 0.0
+    assert since(before, now)["wait"]["buckets"] == buckets(0.003)
+    assert since(before, now)["wait"]["max"] == 0.005  # its bucket's upper bound
+    assert since(now, now)["wait"]["max"] == 0.0
 
 
 def test_since_nothing_or_another_start_is_everything() -> None:
@@ -48,17 +48,17 @@ def test_since_nothing_or_another_start_is_everything() -> None:
 
 
 def test_percentile_of_nothing() -> None:
-    assert percentile(empty_buckets(), 0.5, 0.0) is None
+    assert percentile(durations(), 0.5) is None
 
 
 @pytest.mark.parametrize(("fraction", "seconds"), [(0.5, 0.005), (0.25, 0.0035), (1.0, 0.8)])
 def test_percentile_spreads_evenly_within_a_bucket(fraction: float, seconds: float) -> None:
-    assert percentile(buckets(0.004, 0.004, 0.6, 0.8), fraction, 0.8) == pytest.approx(seconds)
+    assert percentile(durations(0.004, 0.004, 0.6, 0.8), fraction) == pytest.approx(seconds)
 
 
 def test_percentile_is_never_above_the_longest() -> None:
-    assert percentile(buckets(0.021), 0.99, 0.021) <= 0.021  # type: ignore[operator]
-    assert percentile(buckets(100.0, 300.0), 1.0, 300.0) == 300.0
+    assert percentile(durations(0.021), 0.99) <= 0.021  # type: ignore[operator]
+    assert percentile(durations(100.0, 300.0), 1.0) == 300.0
 
 
 def test_percentile_is_within_a_bucket_of_the_truth() -> None:
@@ -68,6 +68,6 @@ def test_percentile_is_within_a_bucket_of_the_truth() -> None:
         truth = seconds[int(fraction * 500) - 1]
         low = max((bound for bound in BOUNDS if bound < truth), default=0.0)
         high = min((bound for bound in BOUNDS if bound >= truth), default=seconds[-1])
-        found = percentile(buckets(*seconds), fraction, seconds[-1])
+        found = percentile(durations(*seconds), fraction)
         assert found is not None
         assert low <= found <= high

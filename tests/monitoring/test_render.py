@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from django_pooled_pg.monitoring.advice import Advice
+from django_pooled_pg.monitoring.cells import longest_held
 from django_pooled_pg.monitoring.render import (
     advice_text,
     as_json,
     holders_table,
-    longest_held,
     server_text,
     table,
 )
@@ -273,7 +273,7 @@ def test_table_of_holders() -> None:
     assert heading == "Held longest at this moment:"
     assert columns.split("  ")[0] == "ALIAS"
     assert [cell.strip() for cell in first.split("  ") if cell] == [
-        *["other", "12", "worker-1", "SET", "130 s", "/srv/site/views.py:33 in slow"],
+        *["other", "12 gunicorn", "worker-1", "SET", "130 s", "/srv/site/views.py:33 in slow"],
     ]
 
 

@@ -4,14 +4,15 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError, runtime_dir
+from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError, describe, runtime_dir
 from tests.monitoring.members import short_folder
+from tests.support.processes import run_script
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -55,6 +56,87 @@ def test_same_settings_name_in_another_place_is_another_project(
     assert runtime_dir() != path
 
 
+DATABASE = {"ENGINE": "django_pooled_pg", "HOST": "db.internal", "PORT": 5432, "NAME": "shop"}
+
+SHOW = """
+from django_pooled_pg.monitoring.runtime_dir import runtime_dir
+print(runtime_dir())
+"""
+
+
+@pytest.fixture
+def folder_of(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Returns the folder of a process with these databases."""
+
+    def run(script: str = SHOW, env: dict[str, str] | None = None, **changes: Any) -> str:
+        for name, value in {"TMPDIR": str(temporary), **(env or {})}.items():
+            monkeypatch.setenv(name, value)
+        found = run_script(script, {"default": {**DATABASE, **changes}})
+        for name in env or {}:
+            monkeypatch.delenv(name)
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"HOST": "staging.internal"},
+        {"PORT": 6432},
+        {"NAME": "shop_staging"},
+        {"OPTIONS": {"service": "staging"}},
+    ],
+)
+def test_two_environments_with_one_settings_module_are_apart(
+    folder_of: Callable[..., str], change: dict[str, Any]
+) -> None:
+    assert folder_of() != folder_of(**change)
+
+
+def test_what_libpq_takes_from_the_environment_counts(folder_of: Callable[..., str]) -> None:
+    staging = folder_of(env={"PGHOST": "staging.internal"}, HOST="")
+    assert staging != folder_of(HOST="")
+    assert staging == folder_of(HOST="staging.internal")
+
+
+def test_processes_of_one_deployment_find_each_other(folder_of: Callable[..., str]) -> None:
+    elsewhere = f"os.chdir('/')\n{SHOW}"
+    assert folder_of() == folder_of(elsewhere) == folder_of(PORT="5432", USER="x", PASSWORD="y")
+    assert folder_of() == folder_of(OPTIONS={"pool": {"max_size": 3}}, CONN_MAX_AGE=0)
+
+
+def test_a_tenants_database_set_by_a_request_changes_nothing(
+    folder_of: Callable[..., str],
+) -> None:
+    # The app has noted where the databases are.
+    script = f"""
+from django_pooled_pg.apps import PooledPgConfig
+import django_pooled_pg
+PooledPgConfig("django_pooled_pg", django_pooled_pg).ready()
+connection.settings_dict["NAME"] = "tenant"
+{SHOW}"""
+    assert folder_of(script) == folder_of()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"USER": "somebody", "PASSWORD": "sesame"}, "(shop on db.internal:5432, shop.settings)"),
+        ({"HOST": "", "PORT": ""}, "(shop on this host, shop.settings)"),
+        ({"NAME": "", "OPTIONS": {"service": "live"}}, "(service live, shop.settings)"),
+    ],
+)
+def test_says_which_database_of_which_settings(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    for name in ("PGHOST", "PGPORT", "PGDATABASE", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    settings.SETTINGS_MODULE = "shop.settings"
+    monkeypatch.setitem(settings.DATABASES, "shop", {**DATABASE, **change})
+    assert describe("shop") == f"'shop' {said}"
+
+
 def test_programs_without_a_settings_module_find_each_other(temporary: Path, settings: Any) -> None:
     settings.SETTINGS_MODULE = None
     assert runtime_dir() == runtime_dir()
@@ -67,6 +149,25 @@ def test_the_user_folder_must_be_private(temporary: Path) -> None:
     message = refused()
     assert "open to other users (mode 0777)" in message
     assert f"chmod 700 '{ours}'" in message
+
+
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_parent_that_everybody_may_write_is_refused(
+    folder: Path, settings: Any, temporary: Path, above: int
+) -> None:
+    inner = temporary / "a" / "b"
+    inner.mkdir(parents=True)
+    opened = [inner, inner.parent][above]
+    opened.chmod(0o777)
+    for place in (None, str(inner / "run")):
+        settings.POOLED_PG_RUNTIME_DIR = place
+        tempfile.tempdir = str(inner)
+        message = refused()
+        assert f"'{opened}' can be written by everybody (mode 0777)" in message
+        assert f"chmod +t '{opened}'" in message
+        assert list(inner.iterdir()) == []
+    opened.chmod(0o1777)
+    assert mode(runtime_dir()) == 0o700
 
 
 def test_setting_is_made_and_used(folder: Path, settings: Any) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -223,5 +224,69 @@ def test_json_has_units_and_totals(named: DatabaseWrapper, asked: MakeWrapper) -
 
 
 def test_long_errors_are_cut() -> None:
-    error = server._one_line(ValueError("a\n" * 400))
-    assert (len(error), error[-3:]) == (300, "...")
+    error = server.one_line(ValueError("a\n" * 400))
+    assert len(error) < 300
+    assert "..." in error
+
+
+class Hostile:
+    """A session of a server that answers what it likes."""
+
+    info = SimpleNamespace(backend_pid=1)
+
+    def __init__(self, limits: tuple[Any, ...], *sessions: tuple[Any, ...]) -> None:
+        self._answers = [[limits], list(sessions)]
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def transaction(self) -> Any:
+        return self
+
+    def cursor(self) -> Any:
+        return self
+
+    def execute(self, sql: str, parameters: Any = None) -> Any:
+        return self
+
+    def fetchall(self) -> Any:
+        return self._answers.pop(0)
+
+
+def test_a_hostile_servers_words_cannot_steer_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Hostile(
+        ("17\x1b[2J", 100, 3, None, None, 5, 0), ("\x1b]0;", "a\nb", "\u202e", 1, 1.0, None)
+    )
+    monkeypatch.setattr(server, "_connect", lambda wrapper: answer)
+    side = server_side("default")
+    assert side.version == r"17\x1b[2J"
+    (group,) = side.sessions
+    assert (group.host, group.application_name, group.state) == (r"\x1b]0;", r"a\nb", r"\u202e")
+
+    def refuses(wrapper: object) -> None:
+        raise psycopg.OperationalError("no\x1b[2J\nCRITICAL")
+
+    monkeypatch.setattr(server, "_connect", refuses)
+    assert server_side("default").error == r"no\x1b[2J CRITICAL"
+
+
+@pytest.mark.parametrize("wrong", ["many", None, [1]])
+def test_a_text_where_a_number_belongs_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    answer = Hostile(("17", wrong, 3, None, None, 5, 0))
+    monkeypatch.setattr(server, "_connect", lambda wrapper: answer)
+    assert "logs it at DEBUG" in str(server_side("default").error)
+
+
+def test_several_servers_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(5)
+
+    def side(alias: str) -> ServerSide:
+        together.wait(10)
+        return ServerSide(alias=alias)
+
+    monkeypatch.setattr(server, "server_side", side)
+    assert [each.alias for each in server.server_sides("edcba")] == list("edcba")

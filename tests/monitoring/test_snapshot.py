@@ -59,7 +59,7 @@ print(json.dumps(process_snapshot()))
     )
     (pool,) = json.loads(out)["pools"]
     assert (pool["alias"], pool["name"], pool["max_size"]) == ("default", "web", 3)
-    assert (pool["borrows"], pool["wait_total"]) == (0, 0.0)
+    assert (pool["borrows"], pool["wait"]["total"]) == (0, 0.0)
     assert "secret" not in out
     assert "sesame" not in out
 

@@ -50,6 +50,18 @@ def test_too_many_that_wait() -> None:
     assert "7 borrowers (max_waiting) wait already" in said
 
 
+def test_a_servers_words_and_a_threads_name_forge_no_line() -> None:
+    nothing = cast(Any, None)
+    lease = Lease(
+        nothing, nothing, nothing, nothing, None, Borrower(-1, "a\nb\x1b[2J"), monotonic()
+    )
+    error = psycopg.OperationalError("no\x1b[2J\nCRITICAL")
+    said = explain("default", "books", CONFIG, PoolTimeout(), [lease], 3, error)
+    assert said.isprintable()
+    assert r"Held longest by: a\nb\x1b[2J (-1)" in said
+    assert r"failed: no\x1b[2J\nCRITICAL." in said
+
+
 def test_the_last_error_of_a_connect() -> None:
     error = psycopg.OperationalError("too many clients already")
     said = explain("default", "books", CONFIG, PoolTimeout(), [], 1, error)

@@ -313,8 +313,8 @@ def test_figures_of_waiting_and_holding(make_pool: MakePool) -> None:
     pool.give_back(second)
     s = pool.statistics()
     assert (s.in_use, s.waiting, s.borrows, s.returns) == (0, 0, 2, 2)
-    assert 0 < s.wait_max <= s.wait_total
-    assert 0 < s.held_max <= s.held_total
+    assert 0 < s.wait.max <= s.wait.total
+    assert 0 < s.held.max <= s.held.total
 
 
 def test_repr_shows_the_state(make_pool: MakePool) -> None:
@@ -345,6 +345,6 @@ def test_counters_never_go_backwards_over_a_dead_connection(
         pool.give_back(lease)
         pool.give_back(waiting.result(5))
     s = pool.statistics()
-    assert before <= s.borrows == s.returns == sum(s.wait_buckets)
-    assert min(s.wait_buckets) >= 0
+    assert before <= s.borrows == s.returns == sum(s.wait.buckets)
+    assert min(s.wait.buckets) >= 0
     assert s.dead == 1

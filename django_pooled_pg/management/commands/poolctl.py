@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...monitoring import client
 from ...monitoring.control import ACTIONS
-from ...monitoring.runtime_dir import RuntimeDirError
+from ...monitoring.runtime_dir import RuntimeDirError, describe, runtime_dir
 from ..arguments import check_alias, check_seconds
 
 
@@ -43,6 +43,10 @@ class Command(BaseCommand):
         request, pid, timeout = _request(options), options["pid"], options["timeout"]
         check_seconds("timeout", timeout)
         try:
+            if not options["json"]:
+                database, folder = describe(request["alias"]), runtime_dir()
+                self.stdout.write(f"{options['action']} {database}, processes of {folder}")
+                self.stdout.flush()  # before it is done
             answers = client.ask(request, timeout, pid)
         except RuntimeDirError as ex:
             raise CommandError(str(ex)) from ex
@@ -64,7 +68,8 @@ class Command(BaseCommand):
         if not any(process["pools"] for process in told):
             process = "process" if pid is None else f"process {pid}"
             raise CommandError(
-                f"No live {process} of this project has a connection pool of database {alias!r}."
+                f"No live {process} of this deployment has a connection pool of database "
+                f"{describe(alias)}. Looked into {runtime_dir()}."
             )
 
 

@@ -19,9 +19,10 @@ from django.db import connections
 
 from ...monitoring import client, render, watch
 from ...monitoring.advice import advise
+from ...monitoring.cells import longest_held
 from ...monitoring.report import ProcessReport
 from ...monitoring.runtime_dir import RuntimeDirError
-from ...monitoring.server import ServerSide, server_side
+from ...monitoring.server import ServerSide, server_sides
 from ...wrapper import PooledDatabaseMixin
 from ..arguments import check_alias, check_seconds
 
@@ -172,7 +173,7 @@ class _Look:
         period = f"of the last {seconds:.1f} s" if seconds is not None else render.SINCE_START
         blocks = [render.table(reports, self._database, period) or self._nothing()]
         if (number := self._options["holders"]) is not None:
-            holders = render.longest_held(reports, number, self._database)
+            holders = longest_held(reports, number, self._database)
             blocks.append(render.holders_table(holders))
         sides = self._sides()
         blocks += map(render.server_text, sides)
@@ -187,7 +188,7 @@ class _Look:
             "processes": render.as_json(reports, self._database),
         }
         if (number := self._options["holders"]) is not None:
-            shown["holders"] = render.longest_held(reports, number, self._database)
+            shown["holders"] = longest_held(reports, number, self._database)
         sides = self._sides()
         if self._options["server"]:
             shown["server"] = [side.as_json() for side in sides]
@@ -199,7 +200,7 @@ class _Look:
         if not self._options["server"]:
             return []
         aliases = [self._database] if self._database is not None else list(connections)
-        return [server_side(alias) for alias in aliases if _is_ours(alias)]
+        return server_sides([alias for alias in aliases if _is_ours(alias)])
 
     def _advice(self, reports: Sequence[ProcessReport], sides: Sequence[ServerSide]) -> Any:
         return advise(reports, {side.alias: side for side in sides}, self._database)

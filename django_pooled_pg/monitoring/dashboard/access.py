@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
@@ -13,64 +11,43 @@ from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 from django.utils.crypto import constant_time_compare
 
-View = Callable[..., HttpResponseBase]
 
+def people(request: HttpRequest) -> HttpResponseBase | None:
+    """Let staff in (`None`); who isn't logged in is sent to the login page, all others get a 403.
 
-def staff_or_login(view: View) -> View:
-    """For people: who isn't logged in is sent to the login page, who isn't staff gets a 403.
-
-    The login page is the admin's or, in a site without it, `LOGIN_URL`.
+    The login page is the admin's or, in a site without it, `LOGIN_URL`. Raises `PermissionDenied`.
     """
+    if _is_staff(request):
+        return None
+    if _user(request).is_authenticated:
+        raise PermissionDenied
+    # Not at the top: it needs the app django.contrib.auth, which `metrics` does without.
+    from django.contrib.auth.views import redirect_to_login
 
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    return redirect_to_login(request.get_full_path(), _login_url())
+
+
+def scrapers(request: HttpRequest) -> HttpResponseBase | None:
+    """Let staff in, and the bearer token of `POOLED_PG_METRICS_TOKEN`; others get a 401 or 403.
+
+    With the right token nobody looks for a user: that works while the database doesn't. Raises
+    `PermissionDenied`.
+    """
+    expected = _token()
+    given = request.headers.get("Authorization")
+    if given is None or expected is None:
         if _is_staff(request):
-            return view(request, *args, **kwargs)
-        if _user(request).is_authenticated:
-            raise PermissionDenied
-        # Not at the top: it needs the app django.contrib.auth, which `metrics` does without.
-        from django.contrib.auth.views import redirect_to_login
-
-        return redirect_to_login(request.get_full_path(), _login_url())
-
-    return guarded
-
-
-def staff_only(view: View) -> View:
-    """For programs, which have no use for a login page: a 403 for everybody but staff."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not _is_staff(request):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return guarded
-
-
-def staff_or_token(view: View) -> View:
-    """For scrapers: staff, or the bearer token of the setting `POOLED_PG_METRICS_TOKEN`.
-
-    With the right token nobody looks for a user: that works while the database doesn't.
-    """
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        expected = _token()
-        given = request.headers.get("Authorization")
-        if given is None or expected is None:
-            return staff_only(view)(request, *args, **kwargs)
-        scheme, _, token = given.partition(" ")
-        if scheme.lower() == "bearer" and constant_time_compare(token.strip(), expected):
-            return view(request, *args, **kwargs)
-        return HttpResponse(
-            "The token is wrong.\n",
-            status=401,
-            content_type="text/plain; charset=utf-8",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-
-    return guarded
+            return None
+        raise PermissionDenied
+    scheme, _, token = given.partition(" ")
+    if scheme.lower() == "bearer" and constant_time_compare(token.strip(), expected):
+        return None
+    return HttpResponse(
+        "The token is wrong.\n",
+        status=401,
+        content_type="text/plain; charset=utf-8",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 def _token() -> str | None:

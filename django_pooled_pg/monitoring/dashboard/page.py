@@ -1,10 +1,9 @@
-"""Owns the page as it is without JavaScript: what a view says, as text in tables.
-
-`static/dashboard.js` writes the same cells anew; whoever changes a column changes it there, too.
-"""
+"""Owns the page: what a view says, as HTML. What its script plots is in attributes `data-...`."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -12,11 +11,20 @@ from typing import Any
 
 from django.template import Context, Engine
 
-from ..figures import Pool, percentile, total
-from ..members import by_alias, count_processes
+from ...pooling.statistics import BOUNDS
+from ..cells import (
+    OfAlias,
+    by_alias,
+    holder_cells,
+    longest_held,
+    pool_cells,
+    server_sentences,
+    session_cells,
+)
+from ..report import ProcessReport
 from .data import View
 
-_NONE = "-"
+_HOLDERS_SHOWN = 20
 
 
 def render(view: View | None, error: str = "") -> str:
@@ -32,104 +40,33 @@ def _engine() -> Engine:
 
 
 def _shown(view: View) -> dict[str, Any]:
+    sides = view.server.values()
     return {
+        "seconds": json.dumps(view.time),
         "time": datetime.fromtimestamp(view.time, UTC),
+        "bounds": json.dumps(BOUNDS),
         "advice": view.advice,
-        "pools": _pools(view),
+        "pools": [_pools(of, view.reports) for of in by_alias(view.reports)],
         "silent": [report for report in view.reports if report.snapshot is None],
-        "holders": [_holder(holder) for holder in view.holders()],
-        "server_errors": [side for side in view.server.values() if side.error is not None],
-        "server": [
-            [
-                side.alias,
-                f"{side.ours}",
-                f"{side.allowed}",
-                f"{side.total}",
-                f"{side.max_connections}",
-                f"{side.idle_in_transaction}",
-                _seconds(side.longest_idle_in_transaction),
-                _seconds(side.longest_transaction),
-                side.version,
-            ]
-            for side in view.server.values()
-            if side.error is None
-        ],
-        "sessions": [
-            [
-                side.alias,
-                group.host,
-                group.application_name,
-                group.state,
-                f"{group.count}",
-                _seconds(group.longest_in_state),
-                _seconds(group.longest_transaction),
-            ]
-            for side in view.server.values()
-            for group in side.sessions
-        ],
+        "holders": [*map(holder_cells, longest_held(view.reports, _HOLDERS_SHOWN))],
+        "server": [(side.error, server_sentences(side)) for side in sides],
+        "sessions": [[side.alias, *cells] for side in sides for cells in session_cells(side)],
     }
 
 
-def _pools(view: View) -> list[dict[str, Any]]:
-    shown = []
-    for alias, members in by_alias(view.reports).items():
-        summed = total([pool for *_, pool in members])
-        shown.append(
-            {
-                "alias": alias,
-                "paused": summed["paused"],
-                "figures": summed,
-                "processes": count_processes(members),
-                "rows": [[_label(*member), *_figures(member[-1])] for member in members],
-                "totals": [["All", *_figures(summed)]],
-            }
-        )
-    return shown
-
-
-def _label(pid: int, process: str, pool: Pool) -> str:
-    name = "" if pool["name"] == pool["alias"] else f" ({pool['name']})"
-    return f"{pid} {process}{name}{', paused' if pool['paused'] else ''}"
-
-
-def _figures(pool: Pool) -> list[str]:
-    return [
-        f"{pool['size']}/{pool['max_size']}",
-        *(f"{pool[name]}" for name in ("in_use", "idle", "waiting", "borrows")),
-        *_times(pool, "wait"),
-        *_times(pool, "held"),
-        f"{pool['connects']}",
-        f"{pool['connect_errors'] + pool['exhausted']}",
-    ]
-
-
-def _times(pool: Pool, kind: str) -> list[str]:
-    buckets, longest = pool[f"{kind}_buckets"], pool[f"{kind}_max"]
-    if not any(buckets):
-        return [_NONE] * 3
-    return [_milliseconds(percentile(buckets, part, longest)) for part in (0.5, 0.95, 1.0)]
-
-
-def _holder(holder: dict[str, Any]) -> list[str]:
-    pool = holder["alias"]
-    if holder["name"] != pool:
-        pool += f" ({holder['name']})"
-    return [
-        pool,
-        f"{holder['pid']} {holder['process']}",
-        holder["thread"],
-        _seconds(holder["held"]),
-        holder["pinned"] or _NONE,
-        holder["place"],
-    ]
-
-
-def _milliseconds(seconds: float | None) -> str:
-    if seconds is None:
-        return _NONE
-    milliseconds = seconds * 1000
-    return f"{milliseconds:.3f}" if milliseconds < 1 else f"{milliseconds:.1f}"
-
-
-def _seconds(seconds: float | None) -> str:
-    return _NONE if seconds is None else f"{seconds:.1f}"
+def _pools(of: OfAlias, reports: Sequence[ProcessReport]) -> dict[str, Any]:
+    started = {report.pid: report.snapshot["started"] for report in reports if report.snapshot}
+    rows, plotted = [], []
+    for pid, process, pool in of.members:
+        name = "" if pool["name"] == of.alias else f" ({pool['name']})"
+        paused = ", paused" if pool["paused"] else ""
+        rows.append([f"{pid} {process}{name}{paused}", *pool_cells(pool)])
+        key = f"{pid} {started[pid]} {pool['name']}"
+        figures = {figure: pool[figure] for figure in ("borrows", "wait", "held")}
+        plotted.append({"key": key, "started": started[pid], **figures})
+    return {
+        "of": of,
+        "rows": rows,
+        "totals": [["All", *pool_cells(of.sum)]],
+        "plotted": json.dumps(plotted, separators=(",", ":")),
+    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Iterable
 from time import monotonic
 
 from ...pooling import registry
-from ...pooling.process.locks import Lock
-from ..server import ServerSide, server_side
+from ..server import AT_ONCE, ServerSide, server_side
 
 FRESH_SECONDS = 10.0
-# An answer that is quick is shown at once; one that isn't, the next time.
+# Answers that are quick are shown at once; others, the next time. For all servers together.
 PATIENCE_SECONDS = 0.5
 
 
@@ -22,32 +23,56 @@ class Servers:
 
     def forget(self) -> None:
         """Start anew. In a forked child the lock may be held, and the threads are gone."""
-        self._lock = Lock()
+        # Guards what follows; notified when a server has answered.
+        self._answered = threading.Condition()
         self._said: dict[str, ServerSide] = {}
-        self._asked: dict[str, float] = {}
-        self._asking: dict[str, threading.Thread] = {}
+        self._asked_at: dict[str, float] = {}
+        # Those to be asked, or being asked; of them, those whose turn is yet to come.
+        self._asking: set[str] = set()
+        self._queue: deque[str] = deque()
+        self._threads = 0
 
-    def side(self, alias: str) -> ServerSide | None:
-        """Return what the server of `alias` said last, `None` when that is nothing yet.
+    def sides(self, aliases: Iterable[str]) -> dict[str, ServerSide]:
+        """Return what the servers of these aliases said last, of those that said anything.
 
-        It is asked anew when that is older than `FRESH_SECONDS`: in a thread, because a server
-        that can't be reached takes its time. Waits `PATIENCE_SECONDS` for it at most.
+        Each is asked anew when that is older than `FRESH_SECONDS`: in threads, because a server
+        that can't be reached takes its time. Waits `PATIENCE_SECONDS` for all of them at most.
         """
-        with self._lock:
-            asking = self._asking.get(alias)
-            due = monotonic() - self._asked.get(alias, -FRESH_SECONDS) >= FRESH_SECONDS
-            if due and (asking is None or not asking.is_alive()):
-                self._asked[alias] = monotonic()
-                asking = self._asking[alias] = threading.Thread(
-                    target=self._ask, args=[alias], name=f"dashboard-server-{alias}", daemon=True
-                )
-                asking.start()
-        if asking is not None and (due or alias not in self._said):
-            asking.join(PATIENCE_SECONDS)
-        return self._said.get(alias)
+        aliases = list(aliases)
+        now = monotonic()
+        with self._answered:
+            asked_at = self._asked_at
+            due = {
+                alias
+                for alias in aliases
+                if alias not in self._asking
+                and now - asked_at.get(alias, -FRESH_SECONDS) >= FRESH_SECONDS
+            }
+            for alias in sorted(due):
+                asked_at[alias] = now
+                self._asking.add(alias)
+                self._queue.append(alias)
+            for _ in range(min(len(self._queue), AT_ONCE - self._threads)):
+                self._threads += 1
+                threading.Thread(target=self._work, name="dashboard-server", daemon=True).start()
+            unknown = {alias for alias in aliases if alias not in self._said}
+            self._answered.wait_for(
+                lambda: not (due | unknown) & self._asking, timeout=PATIENCE_SECONDS
+            )
+            return {alias: self._said[alias] for alias in aliases if alias in self._said}
 
-    def _ask(self, alias: str) -> None:
-        self._said[alias] = server_side(alias)
+    def _work(self) -> None:
+        while True:
+            with self._answered:
+                if not self._queue:
+                    self._threads -= 1
+                    return
+                alias = self._queue.popleft()
+            side = server_side(alias)
+            with self._answered:
+                self._said[alias] = side
+                self._asking.discard(alias)
+                self._answered.notify_all()
 
 
 servers = Servers()

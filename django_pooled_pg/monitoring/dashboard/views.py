@@ -1,4 +1,4 @@
-"""Owns the dashboard's requests and responses: the page, what it polls, metrics, its files."""
+"""Owns the dashboard's requests and responses: the page, metrics, and the page's files."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.cache import get_conditional_response
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import etag, require_GET
+from django.views.defaults import permission_denied
 
 from .. import client, prometheus
 from ..runtime_dir import RuntimeDirError
 from . import page as html
-from .access import staff_only, staff_or_login, staff_or_token
+from .access import people, scrapers
 from .data import look
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 # The page's own: names of threads and processes are other people's text.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TYPES = {
     "dashboard.js": "text/javascript; charset=utf-8",
@@ -37,27 +37,35 @@ _TYPES = {
 
 
 def _guarded(
-    by: Callable[[Any], Any],
-) -> Callable[[Callable[[HttpRequest], HttpResponseBase]], Callable[..., HttpResponseBase]]:
-    """GET only, for those whom `by` lets in, kept by no cache, in no transaction.
+    refusal: Callable[[HttpRequest], HttpResponseBase | None],
+) -> Callable[[Callable[[], HttpResponse]], Callable[[HttpRequest], HttpResponseBase]]:
+    """GET only, for those whom `refusal` lets in, kept by no cache, in no transaction.
 
     The rules are the dashboard's own, so LoginRequiredMiddleware is told to leave it alone.
     """
 
-    def decorate(
-        view: Callable[[HttpRequest], HttpResponseBase],
-    ) -> Callable[..., HttpResponseBase]:
-        # "private", too: it also keeps Django's own cache middleware away.
-        guarded = require_GET(cache_control(private=True, no_store=True)(by(view)))
-        allowed: Callable[..., HttpResponseBase] = login_not_required(guarded)
-        return transaction.non_atomic_requests(allowed)
+    def decorate(answer: Callable[[], HttpResponse]) -> Callable[[HttpRequest], HttpResponseBase]:
+        @transaction.non_atomic_requests
+        @login_not_required
+        @cache_control(private=True, no_store=True)  # the first keeps Django's own cache away
+        @require_GET
+        def view(request: HttpRequest) -> HttpResponseBase:
+            try:
+                return refusal(request) or answer()
+            except PermissionDenied as ex:
+                # Not left to Django: what it makes of this would not say that nobody keeps it.
+                refused: HttpResponseBase = permission_denied(request, ex)
+                return refused
+
+        guarded: Callable[[HttpRequest], HttpResponseBase] = view
+        return guarded
 
     return decorate
 
 
-@_guarded(staff_or_login)
-def page(request: HttpRequest) -> HttpResponse:
-    """The dashboard."""
+@_guarded(people)
+def page() -> HttpResponse:
+    """The dashboard; its script asks for it again and again, to show what is new."""
     try:
         text, status = html.render(look()), 200
     except RuntimeDirError as ex:
@@ -65,17 +73,8 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(text, status=status, headers={"Content-Security-Policy": _POLICY})
 
 
-@_guarded(staff_only)
-def stats(request: HttpRequest) -> HttpResponse:
-    """What the page polls. Its shape is no promise: programs have `poolstats --json`."""
-    try:
-        return JsonResponse(look().as_json())
-    except RuntimeDirError as ex:
-        return JsonResponse({"error": _no_answers(ex)}, status=503)
-
-
-@_guarded(staff_or_token)
-def metrics(request: HttpRequest) -> HttpResponse:
+@_guarded(scrapers)
+def metrics() -> HttpResponse:
     """The figures of all live processes, for Prometheus."""
     try:
         text, status = prometheus.exposition(client.collect()), 200
@@ -84,24 +83,19 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(text, status=status, content_type=prometheus.CONTENT_TYPE)
 
 
+@cache
+def _asset(name: str) -> bytes:
+    return (Path(__file__).with_name("static") / name).read_bytes()
+
+
 @login_not_required
 @transaction.non_atomic_requests
 @require_GET
-def asset(request: HttpRequest, name: str) -> HttpResponseBase:
+@etag(lambda request, name: f'"{hashlib.sha256(_asset(name)).hexdigest()[:16]}"')
+def asset(request: HttpRequest, name: str) -> HttpResponse:
     """The page's script and style. Nothing in them is secret: who asks isn't asked who they are."""
-    content, etag = _asset(name)
-    response = HttpResponse(
-        content,
-        content_type=_TYPES[name],
-        headers={"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
-    )
-    return get_conditional_response(request, etag=etag, response=response) or response
-
-
-@cache
-def _asset(name: str) -> tuple[bytes, str]:
-    content = (Path(__file__).with_name("static") / name).read_bytes()
-    return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(_asset(name), content_type=_TYPES[name], headers=headers)
 
 
 def _no_answers(error: RuntimeDirError) -> str:

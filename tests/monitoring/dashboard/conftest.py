@@ -30,9 +30,11 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Say:
     """Let the processes say these reports from now on, and the servers these sides."""
 
     def say(reports: list[ProcessReport], *sides: ServerSide) -> None:
-        by_alias = {side.alias: side for side in sides}
         monkeypatch.setattr(monitoring_client, "collect", lambda *args, **kwargs: reports)
-        monkeypatch.setattr("django_pooled_pg.monitoring.dashboard.data.servers.side", by_alias.get)
+        monkeypatch.setattr(
+            "django_pooled_pg.monitoring.dashboard.data.servers.sides",
+            lambda aliases: {side.alias: side for side in sides if side.alias in aliases},
+        )
 
     return say
 

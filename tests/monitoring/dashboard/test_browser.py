@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from django_pooled_pg.monitoring.dashboard import page as html
+from django_pooled_pg.monitoring.dashboard.data import View
 from django_pooled_pg.monitoring.figures import percentile
 from django_pooled_pg.monitoring.server import ServerSide
 from django_pooled_pg.pooling.statistics import BOUNDS
 from tests.monitoring.dashboard.conftest import Say
 from tests.monitoring.dashboard.site import NASTY, busy_pool, holder, many
 from tests.monitoring.dashboard.test_views import SIDE
-from tests.monitoring.made_up import buckets, silent
+from tests.monitoring.made_up import buckets, durations, report, silent
 from tests.support.waiting import wait_until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -44,8 +45,8 @@ def session(transactional_db: None, client: Client) -> str:
 def open_page(session: str, settings: Any, live_server: Any) -> Iterator[Open]:
     """Open the dashboard, logged in: `open_page(color_scheme="dark", ...)`.
 
-    With `answers`, polls get these in place of the site's (a number is a status, `None` is
-    silence), the last one again and again; `page.asked` has the requests, and the page's time
+    With `answers`, it and its polls get these in place of the site's (a number is a status, `None`
+    is silence), the last one again and again; `page.asked` has the requests, and the page's time
     stands still but for `page.clock`. The site sends a strict policy. At the end nothing was
     complained of, and nothing was asked of another host.
     """
@@ -89,9 +90,9 @@ def answering(page: Any, answers: Sequence[Any]) -> list[Any]:
         if isinstance(given, int):
             route.fulfill(status=given)
         elif given is not None:
-            route.fulfill(body=json.dumps(given), content_type="application/json")
+            route.fulfill(body=given, content_type="text/html")
 
-    page.route("**/stats.json", answer)
+    page.route("**/pools/", answer)
     return asked
 
 
@@ -108,7 +109,7 @@ def poll_again(page: Any, after: int = 2000) -> None:
 
 
 def cells(page: Any) -> list[list[str]]:
-    tables: list[list[str]] = page.locator("main > :not(template) table").evaluate_all(
+    tables: list[list[str]] = page.locator("main table").evaluate_all(
         "tables => tables.map(t => [...t.querySelectorAll('th, td')].map(c => c.textContent))"
     )
     return tables
@@ -170,8 +171,8 @@ def test_without_javascript_it_is_the_same_tables(open_page: Open, say: Say) -> 
     assert not plain.locator(".plots").first.is_visible()
     with_script = live(open_page())
     assert cells(with_script) == cells(plain)
-    assert len(cells(plain)) == 5
-    for selector in ("#silent", "#advice", ".tiles"):
+    assert len(cells(plain)) == 4
+    for selector in ("#silent", "#advice", ".tiles", "#server"):
         texts = [" ".join(p.locator(selector).all_inner_texts()) for p in (with_script, plain)]
         assert texts[0] == texts[1]
 
@@ -179,8 +180,8 @@ def test_without_javascript_it_is_the_same_tables(open_page: Open, say: Say) -> 
 def test_nothing_there_and_then_something(open_page: Open, say: Say) -> None:
     say([])
     nothing = stats(100.0)
-    something = stats(102.0, busy_pool()) | {"holders": [{"pid": 77, "process": "x", **holder()}]}
-    page = live(open_page([nothing, something, nothing | {"time": 104.0}]))
+    something = stats(102.0, busy_pool(), holders=[holder()])
+    page = live(open_page([nothing, something, stats(104.0)]))
     expect = playwright.expect
     expect(page.locator("#none")).to_be_visible()
     expect(page.locator("#no-holders")).to_be_visible()
@@ -211,10 +212,17 @@ def test_it_can_be_used_by_those_who_do_not_see_it(open_page: Open, one_busy: No
 # Figures
 
 
-def stats(time: float, *pools: dict[str, Any], started: float = 1.0) -> dict[str, Any]:
-    process = {"pid": 77, "process": "x", "started": started, "pools": list(pools)}
-    rest: dict[str, Any] = {"holders": [], "server": [], "advice": []}
-    return {"time": time, "bounds": BOUNDS, "processes": [process], **rest}
+def stats(
+    time: float,
+    *pools: dict[str, Any],
+    started: float = 1.0,
+    holders: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The page that the site answers with at that time."""
+    said = report(77, *pools, holders=list(holders))
+    assert said.snapshot is not None
+    said.snapshot["started"] = started
+    return html.render(View(time=time, reports=[said], server={}, advice=[]))
 
 
 def test_plots_show_what_happened_between_two_looks(open_page: Open, one_busy: None) -> None:
@@ -222,7 +230,7 @@ def test_plots_show_what_happened_between_two_looks(open_page: Open, one_busy: N
     second = busy_pool(
         borrows=first["borrows"] + 30,
         held_buckets=[
-            a + b for a, b in zip(first["held_buckets"], buckets(*[1.5] * 9), strict=True)
+            a + b for a, b in zip(first["held"]["buckets"], buckets(*[1.5] * 9), strict=True)
         ],
         held_max=1.9,
     )
@@ -258,18 +266,53 @@ def test_only_five_minutes_are_kept(open_page: Open, one_busy: None) -> None:
 def test_percentiles_are_those_of_the_command(open_page: Open, one_busy: None) -> None:
     page = live(open_page())
     cases = [
-        ([0] * 19, 0.0),
-        (buckets(0.00001), 0.00001),
-        (buckets(0.003, 0.004, 0.3, 70.0), 70.0),
-        (busy_pool()["held_buckets"], 0.18),
-        (busy_pool()["wait_buckets"], 0.031),
+        durations(),
+        durations(0.00001),
+        durations(0.003, 0.004, 0.3, 70.0),
+        busy_pool()["held"],
+        busy_pool()["wait"],
     ]
-    for counted, longest in cases:
+    for counted in cases:
         for part in (0.5, 0.95, 0.99, 1.0):
-            computed = page.evaluate(
-                "args => percentile(...args)", [BOUNDS, counted, part, longest]
-            )
-            assert computed == pytest.approx(percentile(counted, part, longest))
+            computed = page.evaluate("args => percentile(...args)", [BOUNDS, counted, part])
+            assert computed == pytest.approx(percentile(counted, part))
+
+
+def test_what_is_marked_and_focused_stays_so(open_page: Open, one_busy: None) -> None:
+    answers = [stats(100.0 + n, busy_pool(borrows=n), holders=[holder()]) for n in range(3)]
+    page = live(open_page(answers))
+    page.locator(".pool .scroll").focus()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#holders tbody'))")
+    marked = page.evaluate("getSelection().toString()")
+    assert "Thread-1" in marked
+    poll_again(page)
+    playwright.expect(page.locator(".pool tfoot")).to_contain_text("8/10")
+    assert page.locator(".pool tfoot td").nth(4).inner_text() == "1"
+    assert page.evaluate("getSelection().toString()") == marked
+    assert page.evaluate("document.activeElement.className") == "scroll"
+
+
+def test_plots_stay_with_their_alias(open_page: Open, one_busy: None) -> None:
+    answers = [
+        stats(100.0, busy_pool("b", in_use=2)),
+        stats(102.0, busy_pool("a", in_use=1), busy_pool("b", in_use=2)),
+        stats(104.0, busy_pool("b", in_use=2)),
+    ]
+    page = live(open_page(answers))
+
+    def labels() -> list[str]:
+        plots = "all => all.map(pool => pool.querySelector('svg').ariaLabel.split(';')[0])"
+        shown: list[str] = page.locator(".pool").evaluate_all(plots)
+        return shown
+
+    of = "Connections, last 5 minutes: in use {0} now, {0} at most".format
+    assert labels() == [of(2)]
+    poll_again(page)
+    assert labels() == [of(1), of(2)]
+    assert page.locator(".pool").nth(1).locator(".line").first.get_attribute("d").count("L") == 2
+    poll_again(page)
+    assert labels() == [of(2)]
+    assert page.locator(".pool h2").inner_text() == "b 1 process"
 
 
 # Polling
@@ -284,7 +327,7 @@ def test_one_request_at_a_time(open_page: Open, one_busy: None) -> None:
     page.get_by_role("button", name="Pause").dblclick()
     assert page.evaluate("paused") is False
     assert len(page.asked) == 2
-    page.asked[1].fulfill(body=json.dumps(seen), content_type="application/json")
+    page.asked[1].fulfill(body=seen, content_type="text/html")
     wait_until(lambda: not page.evaluate("busy"))
     poll_again(page)
     assert len(page.asked) == 3
@@ -295,7 +338,7 @@ def test_none_while_nobody_looks(open_page: Open, one_busy: None) -> None:
     page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
     page.clock.run_for(20_000)
     assert len(page.asked) == 1
-    with page.expect_request("**/stats.json"):
+    with page.expect_request("**/pools/"):
         page.evaluate(
             "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
         )
@@ -315,7 +358,7 @@ def test_pause(open_page: Open, one_busy: None) -> None:
 
 def test_errors_are_said_and_it_tries_on(open_page: Open, one_busy: None) -> None:
     seen = stats(100.0, busy_pool())
-    page = live(open_page([seen, 503, 403, seen]))
+    page = live(open_page([seen, 503, 403, 302, "<p>Please log in</p>", seen]))
     state = page.locator("#state")
     poll_again(page)
     playwright.expect(state).to_have_text("The site answers with status 503; trying on")
@@ -323,7 +366,11 @@ def test_errors_are_said_and_it_tries_on(open_page: Open, one_busy: None) -> Non
     poll_again(page, 4000)
     playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
     poll_again(page, 8000)
+    playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
+    poll_again(page, 16_000)
+    playwright.expect(state).to_have_text("The site answers with another page; trying on")
+    poll_again(page, 30_000)
     live(page)
     poll_again(page)  # as often as before
-    assert len(page.complaints) == 4  # of each, the browser's own and the page's
+    assert len(page.complaints) == 6  # the page's, and the browser's own of the first two
     page.complaints.clear()

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +20,16 @@ from django_pooled_pg.monitoring import endpoint
 from django_pooled_pg.monitoring.dashboard import views
 from django_pooled_pg.monitoring.server import ServerSide, Sessions
 from django_pooled_pg.pooling.statistics import BOUNDS
+from tests.conftest import MakeWrapper
 from tests.monitoring.dashboard.conftest import Say, logged_in
 from tests.monitoring.dashboard.site import LONG, NASTY, STRICT, busy_pool, holder, many
 from tests.monitoring.made_up import pool, report, silent
 from tests.support.processes import run_script
+from tests.support.queries import hold
 
 pytestmark = pytest.mark.urls("tests.monitoring.dashboard.site")
 
-ALL = ["/pools/", "/pools/stats.json", "/pools/metrics"]
+ALL = ["/pools/", "/pools/metrics"]
 SIDE = ServerSide(
     alias="default",
     version="17.2",
@@ -44,7 +50,7 @@ SIDE = ServerSide(
 
 
 def text_of(page: bytes) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", page.decode()).split())
+    return unescape(" ".join(re.sub(r"<[^>]*>", " ", page.decode()).split()))
 
 
 # The page
@@ -53,9 +59,11 @@ def text_of(page: bytes) -> str:
 def test_the_page_as_tables(staff: Client, say: Say) -> None:
     say([report(77, busy_pool(), holders=[holder(pinned="SET")]), silent()], SIDE)
     text = text_of(staff.get("/pools/").content)
-    assert "77 gunicorn 8/10 5 3 0 1000 0.056 1.6 31.0 15.5 138.1 180.0 9 1" in text
-    assert "default 77 gunicorn Thread-1 1.5 SET at views.py:7 in index" in text
-    assert "default 6 97 44 100 6 12.3 61.0 17.2" in text
+    assert "77 gunicorn 8/10 5 3 0 1000 0.056 1.6 25.5 31.0 15.5 138 172 180 9 1" in text
+    assert "default 77 gunicorn Thread-1 SET 1.5 s views.py:7 in index" in text
+    assert "Server of default (PostgreSQL 17.2): 6 connections of this project, 38 " in text
+    assert "others, 97 allowed (max_connections 100 less 3 reserved)." in text
+    assert "Idle in transaction: 6, longest 12.3 s; longest transaction: 61.0 s." in text
     assert "default 10.0.0.7" in text
     assert "Process 13: not answering within 1 s" in text
 
@@ -69,6 +77,22 @@ def test_names_are_text(staff: Client, say: Say) -> None:
     assert LONG in page
 
 
+def test_a_thread_whose_name_is_as_bad_as_can_be_is_shown(
+    staff: Client,
+    running: Path,
+    make_wrapper: MakeWrapper,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrapper = make_wrapper()
+    hold(wrapper)
+    assert wrapper.pool is not None
+    (lease,) = wrapper.pool.leases()
+    monkeypatch.setattr(lease.borrower, "name", "\ud800\x1b[2J" + "x" * 2_000_000)
+    page = staff.get("/pools/")
+    assert page.status_code == 200
+    assert r"<td>\ud800\x1b[2Jxxx" in page.content.decode()
+
+
 def test_nothing_there(staff: Client, say: Say) -> None:
     say([])
     text = text_of(staff.get("/pools/").content)
@@ -79,7 +103,7 @@ def test_nothing_there(staff: Client, say: Say) -> None:
 def test_a_server_that_cannot_be_asked(staff: Client, say: Say) -> None:
     say([report(77, pool())], ServerSide(alias="default", error="connection refused"))
     text = text_of(staff.get("/pools/").content)
-    assert "default: the server can't be asked: connection refused" in text
+    assert "Server of default: can't be asked: connection refused" in text
 
 
 def test_the_page_needs_nothing_of_the_sites_templates(
@@ -120,6 +144,7 @@ def test_not_kept_by_the_sites_cache(
 def test_the_page_brings_its_own_policy(staff: Client, one_busy: None) -> None:
     policy = staff.get("/pools/")["Content-Security-Policy"]
     assert policy.startswith(STRICT)
+    assert "frame-ancestors 'none'" in policy
 
 
 @pytest.mark.skipif(django.VERSION < (6, 0), reason="came with Django 6.0")
@@ -134,33 +159,48 @@ def test_djangos_policy_middleware_does_not_get_in_its_way(
     assert staff.get("/pools/")["Content-Security-Policy"].startswith(STRICT)
 
 
-# What is polled, and scraped
+# What is plotted, and scraped
 
 
-def test_stats(staff: Client, say: Say) -> None:
-    say([report(77, busy_pool(), holders=[holder()]), silent()], SIDE)
-    stats = staff.get("/pools/stats.json").json()
-    assert set(stats) == {"time", "bounds", "processes", "holders", "server", "advice"}
-    answering, other = stats["processes"]
-    assert answering["pools"] == [busy_pool()]
-    assert (answering["pid"], answering["process"], answering["started"]) == (
-        77,
-        "gunicorn",
-        1000.5,
-    )
-    assert other == {"pid": 13, "error": "not answering within 1 s"}
-    assert stats["bounds"] == list(BOUNDS)
-    assert stats["holders"] == [{"pid": 77, "process": "gunicorn", **holder()}]
-    assert stats["server"] == json.loads(json.dumps([SIDE.as_json()]))
-    assert stats["advice"] != []
-    for advice in stats["advice"]:
-        assert set(advice) == {"alias", "rule", "text"}
+class Seen(HTMLParser):
+    """The page's attributes `data-...`: those of `main`, and of each pool."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.main: dict[str, Any] = {}
+        self.pools: list[dict[str, Any]] = []
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        data = {name[5:]: text for name, text in attrs if name.startswith("data-")}
+        if tag == "main":
+            self.main = {name: json.loads(text or "") for name, text in data.items()}
+        if ("class", "pool") in attrs:
+            self.pools.append({**data, "pools": json.loads(data["pools"] or "")})
+
+
+def test_figures_for_plots(staff: Client, say: Say) -> None:
+    nasty = busy_pool(NASTY, name=NASTY)
+    say([report(77, busy_pool(), nasty), report(78, busy_pool()), silent()])
+    seen = Seen(staff.get("/pools/").content)
+    assert seen.main["bounds"] == list(BOUNDS)
+    assert abs(seen.main["time"] - time.time()) < 60
+    of_nasty, of_default = seen.pools
+    assert (of_nasty["alias"], of_default["alias"]) == (NASTY, "default")
+    figures = {figure: nasty[figure] for figure in ("borrows", "wait", "held")}
+    assert of_nasty["pools"] == [{"key": f"77 1000.5 {NASTY}", "started": 1000.5, **figures}]
+    assert len({pool["key"] for pool in of_default["pools"]}) == 2
+    assert {name: of_default[name] for name in ("in_use", "waiting", "size", "max_size")} == {
+        **{"in_use": "10", "waiting": "0"},
+        **{"size": "16", "max_size": "20"},
+    }
 
 
 def test_the_longest_holders_of_all_processes(staff: Client, say: Say) -> None:
     say([report(n, holders=[holder(held=float(n)), holder(held=n / 2)]) for n in range(1, 30)])
-    held = [one["held"] for one in staff.get("/pools/stats.json").json()["holders"]]
-    assert held == [*map(float, range(29, 15, -1)), 15.0, 14.5, 14.0, 14.0, 13.5, 13.0]
+    held = re.findall(r"<td>([0-9.]+) s</td>", staff.get("/pools/").content.decode())
+    expected = [*map(float, range(29, 15, -1)), 15.0, 14.5, 14.0, 14.0, 13.5, 13.0]
+    assert [*map(float, held)] == expected
 
 
 def test_metrics(staff: Client, one_busy: None) -> None:
@@ -175,7 +215,7 @@ def test_an_unsafe_folder(staff: Client, folder: Path, caplog: pytest.LogCapture
         response = staff.get(path)
         assert response.status_code == 503
         assert "is open to other users" in response.content.decode()
-    assert caplog.text.count("can't be asked") == 3
+    assert caplog.text.count("can't be asked") == len(ALL)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -186,15 +226,14 @@ def test_this_request_holds_nothing_itself(folder: Path, in_transactions: bool) 
     staff = logged_in(is_staff=True)
     connection.settings_dict["ATOMIC_REQUESTS"] = in_transactions
     try:
-        stats = staff.get("/pools/stats.json").json()
+        page = staff.get("/pools/").content
     finally:
         connection.settings_dict["ATOMIC_REQUESTS"] = False
-    pools = {p["alias"]: p for process in stats["processes"] for p in process["pools"]}
-    assert pools["default"]["borrows"] > 0
-    assert pools["default"]["in_use"] == 0
-    assert [one for one in stats["holders"] if one["alias"] == "default"] == []
-    (side,) = [side for side in stats["server"] if side["alias"] == "default"]
-    assert side["max_connections"] > 0  # it was asked
+    (pool,) = [pool for pool in Seen(page).pools if pool["alias"] == "default"]
+    assert sum(each["borrows"] for each in pool["pools"]) > 0
+    assert pool["in_use"] == "0"
+    assert f'<th scope="row">default</th><td>{os.getpid()} ' not in page.decode()
+    assert "Server of default (PostgreSQL " in page.decode()  # it was asked
     assert User.objects.count() == 1
 
 

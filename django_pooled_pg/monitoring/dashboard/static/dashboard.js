@@ -1,5 +1,5 @@
-/* Owns keeping the dashboard's page up to date. Writes text only, never markup: names of
-   processes and threads are other people's. Tables have the cells of page.py. */
+/* Owns keeping the dashboard's page up to date: fetches it again and again, puts what is new in
+   place of what is old, and plots the figures in its attributes `data-...`. */
 "use strict";
 
 const PERIOD = 2000; // milliseconds between two polls
@@ -10,10 +10,6 @@ const WIDTH = 300;
 const HEIGHT = 100;
 const NONE = "-";
 const PARTS = [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]];
-const GAUGES = ["size", "max_size", "in_use", "idle", "waiting"];
-const COUNTERS = ["borrows", "exhausted", "connects", "connect_errors"];
-const MAXIMA = ["wait_max", "held_max"];
-const BUCKETS = ["wait_buckets", "held_buckets"];
 
 const byId = (id) => document.getElementById(id);
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
@@ -31,40 +27,29 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function write(element, text) {
-  // Only what changed: marked text stays marked, and status messages are read out once.
+  // Only what changed: status messages are read out once.
   if (element.textContent !== String(text)) element.textContent = text;
 }
 
-function fill(body, rows) {
-  while (body.rows.length > rows.length) body.deleteRow(-1);
-  rows.forEach((cells, i) => {
-    const row = body.rows[i] || body.insertRow();
-    cells.forEach((text, j) => {
-      const cell =
-        row.cells[j] || row.appendChild(j ? make("td") : make("th", { scope: "row" }));
-      write(cell, text);
-    });
-  });
+function patch(old, fresh) {
+  // Only what changed: marked text stays marked, and what is focused stays so.
+  if (old.isEqualNode(fresh) || old.dataset?.own !== undefined) return;
+  if (old.nodeName !== fresh.nodeName || !old.attributes) {
+    old.replaceWith(fresh);
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) old.setAttribute(name, value);
+  const [olds, freshs] = [[...old.childNodes], [...fresh.childNodes]];
+  freshs.forEach((node, i) => (i < olds.length ? patch(olds[i], node) : old.append(node)));
+  olds.slice(freshs.length).forEach((node) => node.remove());
 }
-
-function fillTable(table, rows) {
-  fill(table.tBodies[0], rows);
-  table.parentElement.hidden = !rows.length;
-}
-
-function fillList(list, items) {
-  while (list.children.length > items.length) list.lastElementChild.remove();
-  items.forEach((text, i) => write(list.children[i] || list.appendChild(make("li")), text));
-  list.hidden = !items.length;
-}
-
-const milliseconds = (s) =>
-  s === null ? NONE : (s * 1000).toFixed(s * 1000 < 1 ? 3 : 1);
-const seconds = (s) => (s === null || s === undefined ? NONE : s.toFixed(1));
 
 // Figures
 
-function percentile(bounds, buckets, fraction, longest) {
+function percentile(bounds, { buckets, max }, fraction) {
   const count = sum(buckets);
   if (!count) return null;
   const wanted = fraction * count;
@@ -72,56 +57,48 @@ function percentile(bounds, buckets, fraction, longest) {
   for (let i = 0; i < buckets.length; i++) {
     if (buckets[i] && below + buckets[i] >= wanted) {
       const low = i ? bounds[i - 1] : 0;
-      const high = i < bounds.length ? Math.min(bounds[i], longest) : longest;
+      const high = i < bounds.length ? Math.min(bounds[i], max) : max;
       return low + (Math.max(0, high - low) * (wanted - below)) / buckets[i];
     }
     below += buckets[i];
   }
-  return longest;
-}
-
-function add(pools) {
-  const total = { paused: pools.some((pool) => pool.paused) };
-  for (const name of [...GAUGES, ...COUNTERS]) total[name] = sum(pools.map((pool) => pool[name]));
-  for (const name of MAXIMA) total[name] = Math.max(...pools.map((pool) => pool[name]));
-  for (const name of BUCKETS) {
-    total[name] = pools[0][name].map((_, i) => sum(pools.map((pool) => pool[name][i])));
-  }
-  return total;
+  return max;
 }
 
 // What each pool of each process said last: [when, pool].
 const before = new Map();
+let lastTime = null;
 
-function since(time, lastTime, { process, pool }) {
+function since(time, alias, pool) {
   // What happened in one pool since it was last seen, and how long ago that was.
-  const key = JSON.stringify([process.pid, process.started, pool.alias, pool.name]);
-  let [then, earlier] = before.get(key) || [lastTime, null];
+  const key = JSON.stringify([alias, pool.key]);
+  const [then, earlier] = before.get(key) || [lastTime, null];
   before.set(key, [time, pool]);
-  const isNew = lastTime !== null && process.started > lastTime;
-  const difference = (name, i) => {
-    const now = i === undefined ? pool[name] : pool[name][i];
-    if (earlier === null) return isNew ? now : 0;
-    return Math.max(0, now - (i === undefined ? earlier[name] : earlier[name][i]));
+  const isNew = lastTime !== null && pool.started > lastTime;
+  const difference = (now, was) => (earlier ? Math.max(0, now - was) : isNew ? now : 0);
+  const durations = (of) => ({
+    max: pool[of].max,
+    buckets: pool[of].buckets.map((n, i) => difference(n, earlier?.[of].buckets[i])),
+  });
+  return {
+    borrows: difference(pool.borrows, earlier?.borrows),
+    elapsed: then === null ? 0 : time - then,
+    wait: durations("wait"),
+    held: durations("held"),
   };
-  const between = { borrows: difference("borrows"), elapsed: then === null ? 0 : time - then };
-  for (const name of MAXIMA) between[name] = pool[name];
-  for (const name of BUCKETS) between[name] = pool[name].map((_, i) => difference(name, i));
-  return between;
 }
 
-function point(time, bounds, total, parts) {
-  const p = { time, in_use: total.in_use, waiting: total.waiting, size: total.size };
-  p.max_size = total.max_size;
+function point(time, bounds, section, parts) {
+  const p = { time };
+  for (const name of ["in_use", "waiting", "size", "max_size"]) p[name] = Number(section[name]);
   const timed = parts.filter((part) => part.elapsed > 0);
   p.rate = timed.length ? sum(timed.map((part) => part.borrows / part.elapsed)) : null;
-  for (const kind of ["wait", "held"]) {
-    const name = `${kind}_buckets`;
-    const buckets = parts[0][name].map((_, i) => sum(parts.map((part) => part[name][i])));
-    const longest = Math.max(...parts.map((part) => part[`${kind}_max`]));
+  for (const of of ["wait", "held"]) {
+    const buckets = parts[0][of].buckets.map((_, i) => sum(parts.map((part) => part[of].buckets[i])));
+    const max = Math.max(...parts.map((part) => part[of].max));
     for (const [label, part] of PARTS) {
-      const value = percentile(bounds, buckets, part, longest);
-      p[`${kind}_${label}`] = value === null ? null : value * 1000;
+      const value = percentile(bounds, { buckets, max }, part);
+      p[`${of}_${label}`] = value === null ? null : value * 1000;
     }
   }
   return p;
@@ -250,158 +227,32 @@ const clock = (time) => new Date(time * 1000).toLocaleTimeString();
 
 // Pools
 
-class Section {
-  constructor() {
-    this.element = byId("pool").content.firstElementChild.cloneNode(true);
-    this.history = [];
-    this.plots = PLOTS.map((kind) => new Plot(kind));
-    const place = this.element.querySelector(".plots");
-    place.append(...this.plots.map((plot) => plot.figure));
+// By alias: what was seen of it, and its plots.
+const histories = new Map();
+
+function plot() {
+  const { time, bounds } = Object.fromEntries(
+    Object.entries(byId("seen").dataset).map(([name, text]) => [name, JSON.parse(text)])
+  );
+  for (const element of document.querySelectorAll(".pool")) {
+    const { alias, pools } = element.dataset;
+    if (!histories.has(alias)) {
+      histories.set(alias, { points: [], plots: PLOTS.map((kind) => new Plot(kind)) });
+    }
+    const history = histories.get(alias);
+    const parts = JSON.parse(pools).map((pool) => since(time, alias, pool));
+    history.points.push(point(time, bounds, element.dataset, parts));
+    history.points = history.points.filter((p) => p.time >= time - KEPT && p.time <= time);
+    // Where another alias' were: which alias is where may have changed.
+    const place = element.querySelector(".plots");
+    const figures = history.plots.map((each) => each.figure);
+    if (place.firstChild !== figures[0]) place.replaceChildren(...figures);
     place.hidden = false;
+    for (const each of history.plots) each.draw(history.points);
   }
-
-  show(time, lastTime, bounds, alias, members) {
-    const total = add(members.map((member) => member.pool));
-    const pids = new Set(members.map((member) => member.process.pid)).size;
-    const texts = { ...total, alias, processes: pids === 1 ? "1 process" : `${pids} processes` };
-    for (const element of this.element.querySelectorAll("[data-field]")) {
-      if (element.dataset.field !== "paused") write(element, texts[element.dataset.field]);
-    }
-    for (const element of this.element.querySelectorAll("[data-alarm]")) {
-      element.classList.toggle("alarm", total[element.dataset.alarm] > 0);
-    }
-    this.element.querySelector("[data-field=paused]").hidden = !total.paused;
-    const rows = members.map((member) => [label(member), ...figures(bounds, member.pool)]);
-    fill(this.element.querySelector("[data-rows=processes]"), rows);
-    fill(this.element.querySelector("[data-rows=total]"), [["All", ...figures(bounds, total)]]);
-    this.element
-      .querySelector(".scroll")
-      .setAttribute("aria-label", `Processes with pool ${alias}`);
-
-    const parts = members.map((member) => since(time, lastTime, member));
-    this.history.push(point(time, bounds, total, parts));
-    this.history = this.history.filter((old) => old.time >= time - KEPT && old.time <= time);
-    for (const plot of this.plots) plot.draw(this.history);
-  }
-}
-
-function label({ process, pool }) {
-  const name = pool.name === pool.alias ? "" : ` (${pool.name})`;
-  return `${process.pid} ${process.process}${name}${pool.paused ? ", paused" : ""}`;
-}
-
-function figures(bounds, pool) {
-  const times = (kind) =>
-    [0.5, 0.95, 1].map((part) =>
-      milliseconds(percentile(bounds, pool[`${kind}_buckets`], part, pool[`${kind}_max`]))
-    );
-  return [
-    `${pool.size}/${pool.max_size}`,
-    pool.in_use,
-    pool.idle,
-    pool.waiting,
-    pool.borrows,
-    ...times("wait"),
-    ...times("held"),
-    pool.connects,
-    pool.connect_errors + pool.exhausted,
-  ];
-}
-
-// Everything
-
-const sections = new Map();
-let lastTime = null;
-
-function show(seen) {
-  const members = seen.processes.flatMap((process) =>
-    (process.pools || []).map((pool) => ({ process, pool }))
-  );
-  const aliases = [...new Set(members.map((member) => member.pool.alias))].sort();
-  const place = byId("pools");
-  const shown = aliases.map((alias) => {
-    if (!sections.has(alias)) sections.set(alias, new Section());
-    const own = members.filter((member) => member.pool.alias === alias);
-    sections.get(alias).show(seen.time, lastTime, seen.bounds, alias, own);
-    return sections.get(alias).element;
-  });
-  if (shown.length !== place.children.length || shown.some((e, i) => e !== place.children[i])) {
-    place.replaceChildren(...shown);
-  }
-  for (const [key, [time]] of before) if (time < seen.time - KEPT) before.delete(key);
-  lastTime = seen.time;
-
-  byId("none").hidden = aliases.length > 0;
-  const silent = seen.processes.filter((process) => process.error);
-  fillList(byId("silent"), silent.map((process) => `Process ${process.pid}: ${process.error}`));
-  showAdvice(seen.advice);
-  byId("no-holders").hidden = seen.holders.length > 0;
-  fillTable(byId("holders"), seen.holders.map(holderRow));
-  showServer(seen.server);
-  write(byId("time"), clock(seen.time));
-}
-
-function showAdvice(advice) {
-  byId("no-advice").hidden = advice.length > 0;
-  const list = byId("advice");
-  const text = JSON.stringify(advice);
-  if (list.dataset.shown === text) return;
-  list.dataset.shown = text;
-  list.replaceChildren(
-    ...advice.map((a) =>
-      make("li", {}, make("b", {}, a.alias), `: ${a.text} `, make("small", {}, `(${a.rule})`))
-    )
-  );
-}
-
-function holderRow(holder) {
-  return [
-    holder.name === holder.alias ? holder.alias : `${holder.alias} (${holder.name})`,
-    `${holder.pid} ${holder.process}`,
-    holder.thread,
-    seconds(holder.held),
-    holder.pinned || NONE,
-    holder.place,
-  ];
-}
-
-function showServer(sides) {
-  const known = sides.filter((side) => !side.error);
-  byId("no-server").hidden = sides.length > 0;
-  fillList(
-    byId("server-errors"),
-    sides
-      .filter((side) => side.error)
-      .map((side) => `${side.alias}: the server can't be asked: ${side.error}`)
-  );
-  fillTable(
-    byId("server"),
-    known.map((side) => [
-      side.alias,
-      side.ours,
-      side.allowed,
-      side.total,
-      side.max_connections,
-      side.idle_in_transaction,
-      seconds(side.longest_idle_in_transaction_seconds),
-      seconds(side.longest_transaction_seconds),
-      side.version,
-    ])
-  );
-  fillTable(
-    byId("sessions"),
-    known.flatMap((side) =>
-      side.sessions.map((group) => [
-        side.alias,
-        group.host,
-        group.application_name,
-        group.state,
-        group.count,
-        seconds(group.longest_in_state_seconds),
-        seconds(group.longest_transaction_seconds),
-      ])
-    )
-  );
+  for (const [key, [then]] of before) if (then < time - KEPT) before.delete(key);
+  lastTime = time;
+  write(byId("time"), clock(time));
 }
 
 // Polling: one request at a time, none while nobody looks.
@@ -422,10 +273,15 @@ async function poll() {
   busy = true;
   try {
     const signal = AbortSignal.timeout(PATIENCE);
-    const response = await fetch("stats.json", { cache: "no-store", redirect: "error", signal });
-    if (response.status === 403) throw new Error("You are no longer logged in as staff");
+    const response = await fetch("", { cache: "no-store", redirect: "manual", signal });
+    const isRefused = response.type === "opaqueredirect" || response.status === 403;
+    if (isRefused) throw new Error("You are no longer logged in as staff");
     if (!response.ok) throw new Error(`The site answers with status ${response.status}`);
-    show(await response.json());
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    const seen = page.getElementById("seen");
+    if (!seen) throw new Error("The site answers with another page");
+    patch(byId("seen"), seen);
+    plot();
     period = PERIOD;
     if (!paused) say("Live");
   } catch (error) {
@@ -446,10 +302,12 @@ function togglePause() {
   poll();
 }
 
-if (byId("pools")) {
+if (byId("seen")) {
   byId("refresh").hidden = true;
   byId("pause").hidden = false;
   byId("pause").addEventListener("click", togglePause);
   document.addEventListener("visibilitychange", poll);
-  poll();
+  plot();
+  say("Live");
+  timer = setTimeout(poll, PERIOD);
 }

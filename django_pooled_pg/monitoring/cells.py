@@ -1,0 +1,137 @@
+"""Owns the cells of tables and the sentences about figures; terminal and page lay them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from .columns import duration, milliseconds
+from .figures import Pool, percentile, total
+from .report import ProcessReport
+from .server import ServerSide
+
+PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class OfAlias:
+    """The pools of one alias: the process' id and name with each, and their sum."""
+
+    alias: str
+    members: list[tuple[int, str, Pool]]
+    sum: Pool
+
+    @property
+    def processes(self) -> str:
+        """How many processes they are of: `"1 process"`, `"2 processes"`."""
+        number = len({pid for pid, *_ in self.members})
+        return "1 process" if number == 1 else f"{number} processes"
+
+
+def by_alias(reports: Sequence[ProcessReport], database: str | None = None) -> list[OfAlias]:
+    """Return the pools of each alias, in order of aliases and process ids.
+
+    With `database`, those of that alias only.
+    """
+    found: dict[str, list[tuple[int, str, Pool]]] = {}
+    for report in sorted(reports, key=lambda report: report.pid):
+        if report.snapshot is not None:
+            for pool in report.pools(database):
+                member = report.pid, report.snapshot["process"], pool
+                found.setdefault(pool["alias"], []).append(member)
+    return [
+        OfAlias(alias, members, total([pool for *_, pool in members]))
+        for alias, members in sorted(found.items())
+    ]
+
+
+def pool_cells(pool: Pool) -> list[str]:
+    """Return size, in use, idle, waiting, borrows, wait and held (`PERCENTILES` and the longest,
+    in milliseconds), connects, errors.
+    """
+    return [
+        f"{pool['size']}/{pool['max_size']}",
+        *(f"{pool[name]}" for name in ("in_use", "idle", "waiting", "borrows")),
+        *(
+            milliseconds(percentile(pool[of], number / 100))
+            for of in ("wait", "held")
+            for number in (*PERCENTILES, 100)
+        ),
+        f"{pool['connects']}",
+        f"{pool['connect_errors'] + pool['exhausted']}",
+    ]
+
+
+def longest_held(
+    reports: Sequence[ProcessReport], number: int, database: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the `number` leases that are open longest, over all processes, for JSON.
+
+    Each has what a snapshot's `holders` have, with `held_seconds`, and its `pid` and `process`.
+    """
+    found = [holder for report in reports for holder in report.holders(database)]
+    found.sort(key=itemgetter("held"), reverse=True)
+    return [
+        {f"{k}_seconds" if k == "held" else k: v for k, v in holder.items()}
+        for holder in found[:number]
+    ]
+
+
+def holder_cells(holder: dict[str, Any]) -> list[str]:
+    """Return pool, process, thread, pinned by, held, place; of what `longest_held` returns."""
+    name = "" if holder["name"] == holder["alias"] else f" ({holder['name']})"
+    return [
+        f"{holder['alias']}{name}",
+        f"{holder['pid']} {holder['process']}",
+        holder["thread"],
+        holder["pinned"] or "-",
+        duration(holder["held_seconds"]),
+        holder["place"].removeprefix("at "),
+    ]
+
+
+def session_cells(side: ServerSide) -> list[list[str]]:
+    """Return for each group of sessions host, application, state, count, longest, transaction."""
+    return [
+        [
+            group.host,
+            group.application_name or "-",
+            group.state,
+            f"{group.count}",
+            _duration_or_dash(group.longest_in_state),
+            _duration_or_dash(group.longest_transaction),
+        ]
+        for group in side.sessions
+    ]
+
+
+def server_sentences(side: ServerSide) -> Iterator[str]:
+    """Say what the server says about one alias, or why it can't be asked."""
+    if side.error is not None:
+        yield f"Server of {side.alias}: can't be asked: {side.error}"
+        return
+    limits = [f"max_connections {side.max_connections} less {side.reserved} reserved"]
+    if side.role_limit is not None:
+        limits.append(f"{side.role_limit} for this role")
+    if side.database_limit is not None:
+        limits.append(f"{side.database_limit} for this database")
+    yield (
+        f"Server of {side.alias} (PostgreSQL {side.version}): {side.ours} connections of this "
+        f"project, {side.total - side.ours} others, {side.allowed} allowed ({', '.join(limits)})."
+    )
+    yield (
+        f"Idle in transaction: {side.idle_in_transaction}, longest "
+        f"{_duration_or_dash(side.longest_idle_in_transaction)}; longest transaction: "
+        f"{_duration_or_dash(side.longest_transaction)}."
+    )
+    if side.hidden:
+        yield (
+            f"Hidden: what {side.hidden} of the others are and do, since this role is no member "
+            "of pg_monitor; some may be workers of a query, which are no connections."
+        )
+
+
+def _duration_or_dash(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(seconds)
