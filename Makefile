@@ -78,11 +78,14 @@ format: $(DEVELOP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) docs/_build .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
+	rm -rf $(VENV) .venv-oldest docs/_build .tox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "$(PYTHON) is older than 3.11. Run: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+		{ echo "$(PYTHON) is not Python 3.11 or newer. Run: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || \
+		{ echo "$(PYTHON) can't set up $(VENV): it lacks ensurepip. On Debian and Ubuntu:" \
+		"apt install python3-venv"; exit 1; }
 	@echo "Setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'

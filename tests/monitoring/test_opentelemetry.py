@@ -131,7 +131,9 @@ def test_who_was_turned_away_is_a_timeout(
     one.ensure_connection()
     pool = one.pool
     assert pool is not None
-    pool.config = replace(pool.config, timeout=0.05)  # not before: connecting may take longer
+    pool.supply.config = replace(
+        pool.config, timeout=0.05
+    )  # not before: connecting may take longer
     assert Collected(reader, "full").value("timeouts") == 0
     with pytest.raises(Exception, match="timeout"):
         other.ensure_connection()

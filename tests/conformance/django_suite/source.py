@@ -49,7 +49,9 @@ def unpacked(cache: Path, package: str, version: str) -> Path:
             _pip("download", *options, f"{package}=={version}")
             (archive,) = Path(half).glob("*.tar.gz")
             with tarfile.open(archive) as tar:
-                tar.extractall(half, filter="data")
+                # Python 3.11.4 and newer has it.
+                checked = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                tar.extractall(half, **checked)
             (unpacked,) = (path for path in Path(half).iterdir() if path.is_dir())
             unpacked.rename(folder)
     return folder
