@@ -14,6 +14,7 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import client
 from django_pooled_pg.monitoring.control import ACTIONS, WrongRequest, control
 from django_pooled_pg.pooling import registry
+from django_pooled_pg.pooling.pool import Pool
 from tests.monitoring.members import ask, member
 from tests.support.queries import fetch, hold
 from tests.support.waiting import wait_until
