@@ -31,6 +31,9 @@ if not all(map(_is_djangos, (_EXECUTE, _WITH_WRAPPERS, _PLAIN))):
     _EXECUTE = None
 
 
+_new: Any = object.__new__
+
+
 class CursorWrapper(DjangoCursorWrapper):
     """Django's `CursorWrapper` with its most used methods in the open."""
 
@@ -44,6 +47,13 @@ class CursorWrapper(DjangoCursorWrapper):
         parts = (cls._execute, cls._execute_with_wrappers)  # type: ignore[attr-defined]
         if parts != (_PLAIN, _WITH_WRAPPERS) and cls.execute is CursorWrapper.execute:
             cls.execute = DjangoCursorWrapper.execute  # type: ignore[method-assign]
+
+    @classmethod
+    def around(cls, cursor: Any, db: Any) -> CursorWrapper:
+        """Make one as its class does: Django's `__init__` costs each query a call."""
+        made: CursorWrapper = _new(cls)
+        made.cursor, made.db = cursor, db
+        return made
 
     def execute(self, sql: Any, params: Any = None) -> Any:
         db = self.db

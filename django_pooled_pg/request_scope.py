@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.signals import request_finished, request_started
 
-from .pooling.process.borrowers import Borrower, borrower
+from .pooling.process.borrowers import Borrower, this_thread
 
 # Django's test client, called in the midst of a request: its requests end, and the outer one goes
 # on. By its name: a site that serves doesn't import it.
@@ -18,7 +18,7 @@ _TEST_CLIENT = "django.test.client"
 
 
 def _begin(sender: Any = None, **kwargs: Any) -> None:
-    who = borrower()
+    who = this_thread.borrower
     if who.in_request and _is_test_client(sender):
         who.inner_requests += 1
     else:
@@ -26,11 +26,12 @@ def _begin(sender: Any = None, **kwargs: Any) -> None:
 
 
 def _end(sender: Any = None, **kwargs: Any) -> None:
-    who = borrower()
-    if who.inner_requests and _is_test_client(sender):
+    who = this_thread.borrower
+    # The test client's responses don't say whose they are.
+    if who.inner_requests and (sender is None or _is_test_client(sender)):
         who.inner_requests -= 1
     else:
-        leave(who)
+        who.in_request, who.inner_requests = False, 0
 
 
 def leave(who: Borrower) -> None:

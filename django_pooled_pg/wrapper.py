@@ -9,16 +9,19 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from asyncio import _get_running_loop as get_running_loop
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import psycopg
+from django.conf import settings
 from django.db import InterfaceError
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
-from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.backends.postgresql.base import TIMESTAMPTZ_OID, DatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
+from psycopg.pq import Format
 
 from . import request_record, request_scope
 from .announcing import announce, connection_borrowed
@@ -33,6 +36,7 @@ from .pooling.errors import ForkedInTransaction
 from .pooling.lease import Lease
 from .pooling.pool import Pool
 from .pooling.process import borrowers
+from .pooling.process.locks import Lock
 from .pooling.session.cursors import NotingServerCursor
 from .validation import PoolValidation
 
@@ -44,8 +48,27 @@ else:
 request_scope.listen()
 registry.on_open(endpoint.ensure_running)
 
+# Django's own, unless somebody had put something in its place already.
+_CURSOR = BaseDatabaseWrapper.cursor if is_djangos(BaseDatabaseWrapper.cursor) else None
+_ENSURE = (
+    BaseDatabaseWrapper.ensure_connection
+    if is_djangos(BaseDatabaseWrapper.ensure_connection)
+    else None
+)
+# What Django's settings have at hand; to ask them takes several calls. What was overridden is gone
+# from here until it is asked for.
+_settings: dict[str, Any] = object.__getattribute__(settings, "__dict__")
+
 # Guards taking the connection of another thread's wrapper; see give_back_unused().
-_taking = threading.Lock()
+_taking = Lock()
+
+
+def _in_child() -> None:
+    global _taking
+    _taking = Lock()  # a thread that isn't here may have held it
+
+
+registry.on_fork(_in_child)
 
 
 class PooledDatabaseMixin(_Base):
@@ -57,19 +80,28 @@ class PooledDatabaseMixin(_Base):
     validation_class = PoolValidation
     client_class = PooledDatabaseClient
 
+    # Whether an engine has a say in how cursors are made.
+    _makes_cursors: bool
     # Whether an engine has something to forget when a connection is closed.
     _engine_closes: bool
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        closing = {each for each in cls.__mro__ if "close" in vars(each)}
-        cls._engine_closes = closing > {PooledDatabaseMixin, BaseDatabaseWrapper}
+        known = {PooledDatabaseMixin, DatabaseWrapper, BaseDatabaseWrapper}
+        engines = [vars(each) for each in cls.__mro__ if each not in known]
+        cls._makes_cursors = any(
+            name in engine for engine in engines for name in ("create_cursor", "make_cursor")
+        )
+        cls._engine_closes = any("close" in engine for engine in engines)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Django's, which an interrupt must not leave locked.
+        self._thread_sharing_lock = Lock()
         self._pool: Pool | None = None
         # What _pool was looked up for; None: not looked up yet.
         self._pool_settings: Any = None
+        self._settings_of_session: Any = registry.settings_of_session
         self._lease: Lease | None = None
         self._announced_to: list[Any] | None = None
         self._forked_in_atomic = False
@@ -94,16 +126,18 @@ class PooledDatabaseMixin(_Base):
         Raises `ImproperlyConfigured` for bad settings.
         """
         # Settings change in place: between tests, and where a site has many databases.
-        if self._pool_settings != registry.settings_of_session(self.settings_dict):
+        settings_dict = self.settings_dict
+        if self._pool_settings != registry.settings_of_session(settings_dict):
             if self._pool_settings is None:
                 # Once for each wrapper, whether the pool is there already or not.
-                PoolConfig.from_settings(self.alias, self.settings_dict)
+                PoolConfig.from_settings(self.alias, settings_dict)
             if self.alias == NO_DB_ALIAS:
                 self._pool = None
             else:
                 make = partial(session_maker, type(self), self.alias)
-                self._pool = registry.pool_for(self.alias, self.settings_dict, make)
-            self._pool_settings = registry.snapshot_of_session(self.settings_dict)
+                self._pool = registry.pool_for(self.alias, settings_dict, make)
+            self._pool_settings = registry.settings_of_session(registry.snapshot(settings_dict))
+            self._settings_of_session = registry.settings_getter(settings_dict)
         return self._pool
 
     def close_pool(self) -> None:
@@ -180,7 +214,21 @@ class PooledDatabaseMixin(_Base):
             self.close()
         elif self._lease is not None:
             self._close()  # as in close(): forgotten at the end of an atomic block
-        self._start_anew()
+        # What Django's connect() sets. The connection before may have been closed in an atomic block.
+        self.in_atomic_block = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.needs_rollback = False
+        settings_dict = self.settings_dict
+        self.health_check_enabled = settings_dict["CONN_HEALTH_CHECKS"]
+        self.health_check_done = True
+        # 0 unless it was changed after the start, as some tests do: return it with the request.
+        max_age = settings_dict["CONN_MAX_AGE"]
+        self.close_at = time.monotonic() + max_age if max_age else max_age
+        self.closed_in_transaction = False
+        self.errors_occurred = False
+        self._forked_in_atomic = False
+        self._asked_for = not self._using
         who = self.owner if self._thread_ident == threading.get_ident() else borrowers.borrower()
         if self._self_ref is None:
             self._self_ref = ref(self, borrowers.gone)
@@ -192,14 +240,18 @@ class PooledDatabaseMixin(_Base):
         self.connection = use.raw
         self._using += 1
         try:
-            self.isolation_level = use.quick.isolation_level or IsolationLevel.READ_COMMITTED
+            # psycopg's property of that name costs a call.
+            isolation_level = session.namespace["_isolation_level"]
+            self.isolation_level = isolation_level or IsolationLevel.READ_COMMITTED
             self.autocommit = True
-            if not self.settings_dict["AUTOCOMMIT"]:
+            if not settings_dict["AUTOCOMMIT"]:
                 self.set_autocommit(False)
             # For a session that is new, since receivers configure sessions; for a wrapper that is
             # new, since receivers also install execute wrappers on it; and for a new receiver.
             if not session.announced_to == self._announced_to == connection_created.receivers:
                 self._announced_to = announce(self, use, session)
+                if self.connection is not None:
+                    session.timezone = _timezone_of(use.quick)
             if connection_borrowed.receivers:
                 connection_borrowed.send(sender=self.__class__, connection=self)
         except BaseException:
@@ -220,24 +272,6 @@ class PooledDatabaseMixin(_Base):
         if self.close_at == 0 and (not who.in_request or pool.returns_early):
             use.watcher = self._self_ref
 
-    def _start_anew(self) -> None:
-        """Set what Django's `connect()` sets."""
-        # The previous connection may have been closed in an atomic block.
-        self.in_atomic_block = False
-        self.savepoint_ids = []
-        self.atomic_blocks = []
-        self.needs_rollback = False
-        settings = self.settings_dict
-        self.health_check_enabled = settings["CONN_HEALTH_CHECKS"]
-        self.health_check_done = True
-        # 0 unless it was changed after the start, as some tests do: return it with the request.
-        max_age = settings["CONN_MAX_AGE"]
-        self.close_at = time.monotonic() + max_age if max_age else max_age
-        self.closed_in_transaction = False
-        self.errors_occurred = False
-        self._forked_in_atomic = False
-        self._asked_for = not self._using
-
     def get_connection_params(self) -> dict[str, Any]:
         return without_pool(super().get_connection_params())
 
@@ -245,22 +279,61 @@ class PooledDatabaseMixin(_Base):
         # Said first, looked second; who takes does it the other way round. See give_back_unused().
         self._using += 1
         if self._being_taken:
-            with _taking:
-                pass
+            self._wait_for_taker()
+
+    def _wait_for_taker(self) -> None:
+        with _taking:
+            pass
+
+    def cursor(self) -> Any:
+        # As Django's, which asks whether this is an async context by an exception that it isn't.
+        if BaseDatabaseWrapper.cursor is _CURSOR and get_running_loop() is None:
+            return self._cursor()
+        return super().cursor()
 
     def _cursor(self, name: str | None = None) -> Any:
         # Django's, without what costs each query something and isn't needed again here.
-        self._enter()
+        self._using += 1
+        if self._being_taken:
+            self._wait_for_taker()
         try:
             if self.health_check_enabled:
                 self.close_if_health_check_failed()
-            self.ensure_connection()
-            cursor = self.create_cursor(name)
+            if self.connection is None or BaseDatabaseWrapper.ensure_connection is not _ENSURE:
+                if (
+                    # Nobody has put anything in the place of Django's methods, ...
+                    BaseDatabaseWrapper.ensure_connection is _ENSURE
+                    and DatabaseWrapper.connect is djangos_connect
+                    # ... the connection wasn't lost in an atomic block, and the pool is known.
+                    and not self.in_atomic_block
+                    and self._pool is not None
+                    and self._pool_settings == self._settings_of_session(self.settings_dict)
+                ):
+                    self._borrow(self._pool)
+                else:
+                    self.ensure_connection()
+            lease = self._lease
+            if (
+                name is None
+                and lease is not None
+                # These are what create_cursor() looks at. A borrower changes its connection's
+                # factory by the raw handle only, which notes it.
+                and (use := lease.use).session.timezone is self.timezone
+                and (cursor_class := use.session.cursor_class) is not None
+                and not use.handled
+                and not self._makes_cursors
+            ):
+                made = cursor_class.make(use)
+                cursor = CursorWrapper.around(made, self)
+            else:
+                made = self.create_cursor(name)
+                cursor = self.make_cursor(made)
             if self._thread_ident != threading.get_ident():
                 self.validate_thread_sharing()
-            return (
-                self.make_debug_cursor(cursor) if self.queries_logged else self.make_cursor(cursor)
-            )
+            debug = _settings.get("DEBUG")
+            if self.force_debug_cursor or (settings.DEBUG if debug is None else debug):
+                return self.make_debug_cursor(made)
+            return cursor
         except psycopg.Error:
             with self.wrap_database_errors:
                 raise
@@ -287,7 +360,10 @@ class PooledDatabaseMixin(_Base):
             self.close()
         else:
             self.run_on_commit = []
-            self._close()
+            # As _close(). Forgotten first: whatever comes in between, nobody has it twice.
+            lease, self._lease = self._lease, None
+            self.connection = None
+            lease.pool.give_back(lease)
 
     def close(self) -> None:
         try:
@@ -328,16 +404,21 @@ class PooledDatabaseMixin(_Base):
             self._give_back_early(self._lease)
 
     def _give_back_early(self, lease: Lease) -> None:
-        if self._using or not self.autocommit:  # the latter is so in a transaction
+        use = lease.use
+        if (
+            self._using
+            or not self.autocommit  # in a transaction
+            or use.open_cursors
+        ):
             return
-        use, pool = lease.use, lease.pool
-        pool.note_new_types(use)
+        pool = lease.pool
+        if use.effect:
+            pool.note_new_types(use)
         if (
             use.watcher is not None
             and not self._asked_for
             and not self._thread_sharing_count
-            and not use.open_cursors
-            and pool.is_given_back_early(lease)
+            and pool.may_end(lease)
         ):
             # Forgotten first: whatever comes in between, nobody has it twice.
             self._lease = self.connection = None
@@ -394,6 +475,7 @@ class PooledDatabaseMixin(_Base):
     def lease_lost(self) -> None:
         """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""
         self._lease = self.connection = None
+        self._being_taken = False  # at the fork, perhaps
         self.run_on_commit = []
         if self.in_atomic_block:
             self.closed_in_transaction = self.needs_rollback = True
@@ -406,3 +488,9 @@ def _borrow(wrapper: BaseDatabaseWrapper) -> bool:
         return False
     wrapper._borrow(pool)
     return True
+
+
+def _timezone_of(connection: psycopg.Connection[Any]) -> Any:
+    """Return the time zone of the times that the connection's cursors load."""
+    loader = connection.adapters.get_loader(TIMESTAMPTZ_OID, Format.TEXT)
+    return getattr(loader, "timezone", loader)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 
 import pytest
+from django.conf import settings
 from django.db.backends.base import base
 from django.db.backends.postgresql import psycopg_any
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.client import DatabaseClient
 from django.db.backends.signals import connection_created
+from django.db.backends.utils import CursorWrapper as DjangoCursorWrapper
+from django.test import override_settings
 
 from django_pooled_pg.client import PooledDatabaseClient
 from django_pooled_pg.cursor_wrapper import CursorWrapper
-from django_pooled_pg.wrapper import PooledDatabaseMixin
+from django_pooled_pg.pooling.session.use import _OF_CURSORS
+from django_pooled_pg.wrapper import PooledDatabaseMixin, _settings
 
 SIGNATURES = {
     "connect": ["self"],
@@ -66,7 +71,7 @@ def test_connect_sets_nothing_that_ours_does_not() -> None:
         }
 
     theirs = assigned(inspect.unwrap(base.BaseDatabaseWrapper.connect))
-    ours = assigned(PooledDatabaseMixin._start_anew) | assigned(PooledDatabaseMixin._borrow)
+    ours = assigned(PooledDatabaseMixin._borrow)
     assert theirs - ours <= {"connection", "conn_params", "max_age"}
     assert "close_at" in theirs
 
@@ -125,3 +130,26 @@ def test_names() -> None:
     assert isinstance(connection_created.receivers, list)
     for name in ("in_atomic_block", "closed_in_transaction", "needs_rollback", "run_on_commit"):
         assert name in inspect.getsource(base.BaseDatabaseWrapper.__init__)
+
+
+def test_a_cursor_wrapper_has_two_attributes() -> None:
+    made = DjangoCursorWrapper(None, None)  # type: ignore[arg-type]
+    assert vars(made) == {"cursor": None, "db": None}
+    assert vars(CursorWrapper.around(None, None)) == vars(made)
+
+
+def test_settings_keep_what_was_asked_for_in_their_dict() -> None:
+    """`DEBUG` is read there; what a test overrides isn't there any more."""
+    with override_settings(DEBUG=True):
+        assert settings.DEBUG is True
+        assert _settings.get("DEBUG") is True
+        with override_settings(DEBUG=False):
+            assert _settings.get("DEBUG") in (None, False)
+            assert settings.DEBUG is False
+        assert _settings.get("DEBUG") in (None, True)
+
+
+def test_psycopgs_cursors_ask_for_their_connection_in_the_module_we_know() -> None:
+    module = sys.modules["psycopg._cursor_base"]
+    assert vars(module) is _OF_CURSORS
+    assert "Transformer(self)" in inspect.getsource(module)

@@ -18,10 +18,9 @@ from .backing.versions import check_connection
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
 from .process.locks import Lock, RLock
-from .session.cursors import note_statements
-from .session.handles import with_handle
+from .session.handles import remember_with_handles, with_handle
 from .session.liveness import seems_connected
-from .session.session import remember
+from .session.session import renew
 from .session.use import use_of
 from .statistics import Durations
 from .untold import Untold, untold
@@ -77,9 +76,9 @@ class Connector:
             connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
             try:
                 check_connection(connection)
-                note_statements(connection)
+                remember_with_handles(connection)
                 self._call_configure(connection)
-                remember(connection)
+                renew(connection)
             except BaseException:
                 connection.close()
                 raise

@@ -23,9 +23,8 @@ from .lease import HolderRef, Lease
 from .ledger import Ledger
 from .process.borrowers import Borrower, borrower
 from .session.check import Check
-from .session.handles import handle_classes
 from .session.reset import Reset, is_clean
-from .session.session import session_of
+from .session.session import IDLE, session_of
 from .session.statements import CHANGES, NEW_TYPES
 from .session.use import Use
 from .statistics import PoolStatistics
@@ -69,7 +68,6 @@ class Pool:
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
         self._check = Check(config)
         self._reset = Reset(self.name, config, self._connector.configure_again)
-        self._handle_classes = handle_classes(config.connection_class)
         self.strays = Strays(self.name, self._ledger, self._connector)
         self.housekeeping = Housekeeping(self.name, config, self._ledger, self.give_back)
 
@@ -96,7 +94,7 @@ class Pool:
         """
         started = now = monotonic()
         who = who or borrower()
-        ledger = self._ledger
+        ledger, check = self._ledger, self._check
         while True:
             connection = None
             # The same steps as in _lend_awaited(): a call less for each request.
@@ -104,13 +102,13 @@ class Pool:
                 backing = ledger.backing
                 if backing is not None and (connection := backing.take_idle()) is not None:
                     session = session_of(connection)
-                    use = Use(connection, self._handle_classes)
+                    use = Use(session)
                     lease = Lease(self, connection, session, use, backing, holder, who, now)
                     ledger.leases.add(lease)
             if connection is None:
                 lease = self._lend_awaited(started, holder, who)
                 connection, session, now = lease.connection, lease.session, lease.since
-            if self._check.is_fit(connection, session, now) and not session.given_up:
+            if check.is_fit(connection, session, now) and not session.given_up:
                 return lease
             self.supply.drop_dead(lease, self._check.is_unwanted)
 
@@ -120,7 +118,7 @@ class Pool:
             backing, connection = self._wait_for_connection(started)
             now = monotonic()
             session = session_of(connection)
-            use = Use(connection, self._handle_classes)
+            use = Use(session)
             lease = Lease(self, connection, session, use, backing, holder, who, now)
             with ledger.lock:
                 # It is when this borrower was taken for gone.
@@ -168,13 +166,21 @@ class Pool:
         # First of all: who is in the midst of something now, and only they, holds the connection's
         # lock, which is looked at next.
         use.end()
-        if use.handled or not connection._autocommit:
+        if self._reset.is_quick_to_tell and not (use.effect or use.handled or use.doubt):
+            # As is_clean(), for nearly all.
+            clean = (
+                session.pgconn.transaction_status == IDLE
+                and session.namespace["_autocommit"]
+                and not session.namespace["lock"].locked()
+                and not use.open_cursors
+            )
+        else:
             self._reset.put_attributes_back(connection, session)
-        clean = not (
-            use.open_cursors
-            or use.refused_to_write
-            or self._reset.is_needed(connection, session, use)
-        )
+            clean = not (
+                use.open_cursors
+                or use.refused_to_write
+                or self._reset.is_needed(connection, session, use)
+            )
         now = monotonic()
         with ledger.lock:
             if lease not in ledger.leases:
@@ -184,7 +190,9 @@ class Pool:
                 lease.on_return(now)
             counters = ledger.counters
             counters.returns += 1
-            counters.held.add(now - lease.since)
+            counters.held_lately.append(now - lease.since)
+            if not counters.returns & 255:
+                counters.add_held_lately()
             counters.worked_total += use.worked
             counters.reclaimed += reclaimed
             session.idle_since = now
@@ -198,12 +206,17 @@ class Pool:
         with ledger.lock:
             ledger.leaving.discard(lease)
 
-    def is_given_back_early(self, lease: Lease) -> bool:
+    def may_end(self, lease: Lease) -> bool:
         """Tell whether the lease may end while its borrower goes on, perhaps with another one.
 
         Not when that would show, because the session holds state: then the lease is pinned.
         """
-        if is_clean(lease.connection, lease.session, lease.use):
+        use, session = lease.use, lease.session
+        if not (use.effect or use.handled or use.doubt):
+            # As is_clean(), for nearly all; give_back() looks at the rest.
+            if session.pgconn.transaction_status == IDLE:
+                return True
+        elif is_clean(lease.connection, session, use):
             return True
         if not lease.pinned:
             with self._ledger.lock:
@@ -300,6 +313,7 @@ class Pool:
             backing = ledger.backing
             in_use = len(ledger.leases)
             borrows = counters.returns + in_use
+            counters.add_held_lately()
             wait = counters.waits.copy()
             wait.buckets[0] += borrows - sum(wait.buckets)  # who found one idle
             return PoolStatistics(

@@ -121,8 +121,16 @@ class Counters:
     # Of those only who had to wait: the others are most, and took next to nothing.
     waits: Durations = field(default_factory=Durations)
     held: Durations = field(default_factory=Durations)
+    # Yet to be added to `held`: so it costs each borrower less.
+    held_lately: list[float] = field(default_factory=list)
     worked_total: float = 0.0
     exhausted: int = 0
     reclaimed: int = 0
     pinned: int = 0
     dead: int = 0
+
+    def add_held_lately(self) -> None:
+        """Add to `held` what is yet to be added."""
+        lately, self.held_lately = self.held_lately, []
+        for seconds in lately:
+            self.held.add(seconds)

@@ -53,7 +53,7 @@ def test_too_many_that_wait() -> None:
 def test_a_servers_words_and_a_threads_name_forge_no_line() -> None:
     nothing = cast(Any, None)
     lease = Lease(
-        nothing, nothing, nothing, nothing, None, Borrower(-1, "a\nb\x1b[2J"), monotonic()
+        nothing, nothing, nothing, nothing, nothing, None, Borrower(-1, "a\nb\x1b[2J"), monotonic()
     )
     error = psycopg.OperationalError("no\x1b[2J\nCRITICAL")
     said = explain("default", "books", CONFIG, PoolTimeout(), [lease], 3, error)

@@ -15,7 +15,7 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: take back what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
-- `_closed`: disarm a pool inherited over a fork. `_tasks`: whether its workers have anything to do.
+- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`: a queue of our own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
+from weakref import WeakSet
 
 from psycopg_pool import ConnectionPool
 from psycopg_pool.pool import MaintenanceTask, ReturnConnection
@@ -35,23 +37,21 @@ from .claim import Claim, ConnectFailed
 class _Call(MaintenanceTask):
     """Whatever is to be done in a worker thread, also when the pool is being closed."""
 
+    # Until then it is in the queue, or a worker has it; or nobody, and it is no more.
+    is_done = False
+
     def __init__(
         self, pool: Any, function: Callable[[], None], connection: Connection | None = None
     ) -> None:
         super().__init__(pool)
         self._function = function
         self.connection = connection
-        self._running: set[Connection] = pool.running
 
     def run(self) -> None:
-        if self.connection is None:
-            self._function()
-            return
-        self._running.add(self.connection)
         try:
             self._function()
         finally:
-            self._running.discard(self.connection)
+            self.is_done = True
 
     def _run(self, pool: ConnectionPool[Any]) -> None:
         raise NotImplementedError  # run() is all there is
@@ -62,8 +62,8 @@ class BaseBacking(ConnectionPool[Connection]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The connections that workers do something with. A set, whose operations are atomic.
-        self.running: set[Connection] = set()
+        # What workers do, or are going to do, with connections. Guarded by the lock.
+        self._calls: WeakSet[_Call] = WeakSet()
 
     @property
     def idle(self) -> int:
@@ -154,7 +154,9 @@ class BaseBacking(ConnectionPool[Connection]):
         with self._lock:
             if self._closed:
                 return False
-            self.run_task(_Call(self, function, connection))
+            call = _Call(self, function, connection)
+            self._calls.add(call)
+            self.run_task(call)
             return True
 
     def borrow(self, timeout: float) -> Connection:
@@ -200,10 +202,16 @@ class BaseBacking(ConnectionPool[Connection]):
     def with_workers(self) -> set[Connection]:
         """Return the connections that workers have, or are going to have."""
         # No flag on the connection: an interrupt could part it from what it says.
-        with self._tasks.mutex:
-            queued = list(self._tasks.queue)
-        found = {task.connection for task in queued if isinstance(task, _Call)} | self.running
+        with self._lock:
+            calls = list(self._calls)
+        found = {call.connection for call in calls if not call.is_done}
         return {connection for connection in found if connection is not None}
+
+    def _start_workers(self) -> None:
+        # psycopg_pool's queue has locks that an interrupt of a borrower may leave locked, and with
+        # them all workers; this one is written in C.
+        self._tasks = SimpleQueue()  # type: ignore[assignment]
+        super()._start_workers()
 
     def is_making(self) -> bool:
         """Tell whether it may be making a connection, or about to."""

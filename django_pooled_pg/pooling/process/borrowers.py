@@ -54,7 +54,8 @@ class _AtThreadEnd:
 
 # A SimpleQueue: put() is called by destructors, which may interrupt any code, put() included.
 _gone: SimpleQueue[object] = SimpleQueue()
-_this_thread = _ThreadLocal()
+this_thread = _ThreadLocal()
+"""`borrower` is the one that stands for this thread."""
 # Guards _reaper.
 _lock = Lock()
 _reaper: threading.Thread | None = None
@@ -62,7 +63,7 @@ _reaper: threading.Thread | None = None
 
 def borrower() -> Borrower:
     """Return the borrower that stands for this thread."""
-    return _this_thread.borrower
+    return this_thread.borrower
 
 
 def gone(who: object) -> None:

@@ -31,7 +31,7 @@ class Check:
 
     def is_fit(self, connection: Connection, session: Session, now: float) -> bool:
         """Tell whether a connection that was idle may be lent; `now` is `time.monotonic()`."""
-        if connection.pgconn.transaction_status != IDLE:  # UNKNOWN: it is closed
+        if session.pgconn.transaction_status != IDLE:  # UNKNOWN: it is closed
             return False
         if session.checked_at < self._suspected_at:
             session.checked_at = monotonic()
@@ -39,7 +39,7 @@ class Check:
         if self._how == "auto":
             if now - session.idle_since > self._check_idle:
                 return answers(connection)
-            return is_alive(connection, session.poll)
+            return not session.poll(0) or is_alive(connection, session.poll)
         if self._how == "query":
             return answers(connection)
         if callable(self._how):

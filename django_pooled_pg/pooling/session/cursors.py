@@ -7,29 +7,34 @@ connection itself.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.adapt import Transformer
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from .statements import CHANGES, effect_after, effect_of
-from .use import Use, begin_unused, of_psycopg, use_of
+from .use import RETURNED_HANDLE, Use, of_psycopg, use_of
 
 if TYPE_CHECKING:
     _Base = psycopg.Cursor[Any]
 else:
     _Base = object
 
+_new: Callable[[Any], Any] = object.__new__
+# What psycopg converts values with.
+_NOTHING = Transformer()
+
 Query = Any  # psycopg's own name for what it takes is not public
 
 
 def note_statements(connection: psycopg.Connection[Any]) -> None:
     """Let all cursors that the connection makes from now on note their statements."""
-    begin_unused(connection)
     factories: Any = connection
     factories.cursor_factory = noting(factories.cursor_factory)
     factories.server_cursor_factory = noting(factories.server_cursor_factory, server=True)
@@ -59,34 +64,48 @@ def _noting(factory: Any, server: bool) -> Any:
 
 # Each statement of each request comes through here: no call that isn't needed.
 class NotingCursor(_Base):
-    """A cursor that notes its statements; made by a connection, it `belong_to`s its use."""
+    """A cursor that notes its statements; made by a connection, it `belong_to`s its use.
+
+    `make` does both in one go.
+    """
 
     __slots__ = ()
+    notes_statements = True
     _factory: Any
     _use: Use
     # The use's `open_cursors` while this is one of them.
     _open: list[None] | None
+
+    # No __getattr__ here: it would make psycopg's own access to each attribute slow.
+    def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
+        self._open = None
+        self._use = use_of(connection)
+        super().__init__(connection, *args, **kwargs)
 
     def belong_to(self, use: Use) -> None:
         self._use = use
         self._open = use.open_cursors
         use.open_cursors.append(None)
 
-    def __getattr__(self, name: str) -> Any:
-        # Of a cursor that was made by its class alone.
-        if name == "_use":
-            return use_of(self._conn)
-        if name == "_open":
-            return None
-        raise AttributeError(name)
+    @classmethod
+    def make(cls, use: Use) -> Any:
+        """Make one as the connection's `cursor()` does."""
+        # Not by calling the class: each query makes one, and psycopg's __init__ is enough.
+        cursor = _new(cls)
+        cursor._use = use
+        cursor._open = None
+        cls._factory.__init__(cursor, use.quick)
+        cursor._open = open_cursors = use.open_cursors
+        open_cursors.append(None)
+        return cursor
 
     @property
     def connection(self) -> Any:
         # psycopg asks for it with each statement.
         connection, use = self._conn, self._use
-        if connection is not use.quick or of_psycopg(sys._getframe(1)):
-            return connection
-        return use.raw
+        if connection is use.quick:
+            return connection if of_psycopg(sys._getframe(1)) else use.raw
+        return use.raw if connection is RETURNED_HANDLE else connection
 
     def _note(self, query: Query) -> str:
         """Note what a statement is about to do; return its text."""
@@ -147,11 +166,17 @@ class NotingCursor(_Base):
         self._factory.close(self)
         if self._open is not None:
             self._open = None
+            # What a closed cursor doesn't need any more would count as kept: see Use.end().
+            self._conn, self._tx = RETURNED_HANDLE, _NOTHING
             self._use.cursor_is_gone()
 
     # Many a cursor is never closed: it goes with the function that made it.
     def __del__(self) -> None:
-        if self._open is not None:
+        try:
+            is_open = self._open is not None
+        except AttributeError:  # its making was interrupted
+            return
+        if is_open:
             self._open = None
             self._use.cursor_is_gone()
 
@@ -172,7 +197,7 @@ class NotingServerCursor(NotingCursor):
 
     def belong_to(self, use: Use) -> None:
         super().belong_to(use)
-        use.server_cursors.append(self)
+        use.server_cursors = [*use.server_cursors, self]
 
     def _note_results(self, sql: str) -> None:
         """They are of psycopg's own DECLARE and FETCH."""
@@ -183,5 +208,4 @@ class NotingServerCursor(NotingCursor):
             # psycopg can't close it on the server then, and it outlives the transaction.
             use.note(CHANGES, "DECLARE")
         super().close()
-        if self in use.server_cursors:
-            use.server_cursors.remove(self)
+        use.server_cursors = [each for each in use.server_cursors if each is not self]

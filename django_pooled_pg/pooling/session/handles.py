@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import psycopg.generators
 
-from .cursors import NotingCursor, noting
+from .cursors import NotingCursor, note_statements, noting
+from .session import Session, remember, session_of
 from .statements import CHANGES
-from .use import Use, of_psycopg, refuse, use_of
+from .use import Use, begin_unused, of_psycopg, refuse, set_attribute, use_of
 
 if TYPE_CHECKING:
     _Base = psycopg.Connection[Any]
@@ -45,9 +46,18 @@ _HARMLESS = {
 } - {None}
 
 
+def remember_with_handles(connection: Any) -> Session:
+    """Note the state of a session that is new; its borrowers get handles like `connection`."""
+    note_statements(connection)
+    begin_unused(connection)
+    return remember(
+        connection, partial(_new_handles, *_handle_classes(cast(Any, type(connection))))
+    )
+
+
 # Some packages make a class for each connection: those mustn't pile up here.
 @lru_cache(maxsize=16)
-def _handle_classes(connection_class: Any) -> tuple[type[Any], type[Any]]:
+def _handle_classes(connection_class: Any) -> tuple[Any, Any]:
     body = {
         "__module__": connection_class.__module__,
         "__qualname__": connection_class.__qualname__,
@@ -59,33 +69,38 @@ def _handle_classes(connection_class: Any) -> tuple[type[Any], type[Any]]:
     )
 
 
+def _new_handles(quick_class: Any, raw_class: Any, namespace: dict[str, Any]) -> tuple[Any, Any]:
+    quick, raw = object.__new__(quick_class), object.__new__(raw_class)
+    quick.__dict__ = namespace
+    set_attribute(raw, "__dict__", namespace)
+    return quick, raw
+
+
 def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
     """Call a user's callback with a connection that is of no use to it afterwards."""
-    before = use_of(connection)
-    use = Use(connection, handle_classes(type(connection)))
+    session, before = session_of(connection), use_of(connection)
+    # Handles of its own: a borrower may have the others already.
+    handles, session.handles = session.handles, None
+    use = Use(session)
     try:
         callback(use.raw)
     finally:
         use.end()
-        before.begin_again(connection)
-
-
-def handle_classes(connection_class: Any) -> tuple[type[Any], type[Any]]:
-    """Return the classes of the quick and of the raw handles of such connections."""
-    return _handle_classes(connection_class)
+        session.handles = handles
+        before.begin_again(session)
 
 
 class _Handle:
     def __del__(self) -> None:
         """Say nothing of a connection that is open: it is the pool's."""
 
-    def __getattr__(self, name: str) -> Any:
-        _current(self)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
 
 class _RawHandle(_Base):
     """The connection as its borrower has it: it notes what is done with it."""
+
+    def __getattr__(self, name: str) -> Any:
+        _current(self)  # if it was taken away, that is why
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         use = use_of(self)

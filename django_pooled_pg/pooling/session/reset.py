@@ -56,6 +56,8 @@ class Reset:
         self._how = config.reset
         # Whether a session that is clean is left as it is.
         self.only_where_needed = config.reset in ("auto", "never")
+        # Whether a use that did nothing unusual shows by itself that nothing is to be undone.
+        self.is_quick_to_tell = config.reset == "auto"
         self._keeps = config.pool_class != "null"
         self._configure = configure
         # Guards `resets`, the number of sessions that were reset.

@@ -55,6 +55,16 @@ IDLE = int(TransactionStatus.IDLE)
 class Session:
     """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 
+    # The connection's __dict__, and libpq's connection.
+    namespace: dict[str, Any]
+    pgconn: Any
+    # Makes handles that share it; the last ones, unless they were taken away. See `use.py`.
+    make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
+    handles: tuple[Any, Any] | None = None
+    # The class of its cursors, where that can be called directly.
+    cursor_class: Any = None
+    # Of the times that its cursors load.
+    timezone: Any = None
     # The connection's attributes and the reported parameters, when it was clean.
     attributes: tuple[Any, ...]
     parameters: list[bytes | None]
@@ -72,10 +82,21 @@ class Session:
     # Polls its socket; for whoever has the session to itself.
     poll: Poll
 
+    def new_handles(self) -> tuple[Any, Any]:
+        """Return handles, and keep them for the next use."""
+        self.handles = handles = self.make_handles(self.namespace)
+        return handles
 
-def remember(connection: _Connection) -> Session:
+
+def remember(
+    connection: _Connection, make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
+) -> Session:
     """Note the state of a session that is new."""
     session = Session(
+        namespace=connection.__dict__,
+        pgconn=connection.pgconn,
+        make_handles=make_handles,
+        cursor_class=_cursor_class_of(connection),
         attributes=_attributes_of(connection),
         parameters=parameters_of(connection),
         poll=poll_of(connection),
@@ -97,6 +118,7 @@ def renew(connection: _Connection) -> None:
     """Take the state of this moment as the clean one: whoever made it does so each time."""
     session = session_of(connection)
     session.attributes = _attributes_of(connection)
+    session.cursor_class = _cursor_class_of(connection)
     session.parameters = parameters_of(connection)
 
 
@@ -125,6 +147,11 @@ def put_back(connection: _Connection, session: Session) -> None:
 def parameters_of(connection: _Connection) -> list[bytes | None]:
     """Return the parameters that the server has reported."""
     return list(map(connection.pgconn.parameter_status, REPORTED))
+
+
+def _cursor_class_of(connection: _Connection) -> Any:
+    factory = connection.cursor_factory
+    return factory if getattr(factory, "notes_statements", False) else None
 
 
 _own: Callable[[_Connection], tuple[Any, ...]] = attrgetter(*ATTRIBUTES)

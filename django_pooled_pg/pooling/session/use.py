@@ -1,30 +1,37 @@
 """Owns what one borrow did to its session; a new `Use` for each borrow, so nothing is ever cleared.
 
 Its borrower never has the connection itself but handles, which share the connection's attributes
-(its very `__dict__`) and so are the same to psycopg. When the borrow ends they are made to share
-those of a connection that is closed. Whatever was kept, cursors, open transactions, suspended
-generators, works through a handle, and is of no use from then on.
+(its very `__dict__`) and so are the same to psycopg. When the borrow ends and somebody has kept
+one, it is made to share those of a connection that is closed. Whatever was kept, cursors, open
+transactions, suspended generators, works through a handle, and is of no use from then on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from operator import attrgetter
+from sys import getrefcount
 from types import FrameType
 from typing import Any, NoReturn, Protocol
+from weakref import getweakrefcount
 
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
 
+from .session import Session
 from .statements import CHANGES, NOTHING, command_of, prepares
 
 _ATTRIBUTE = "_django_pooled_pg_use"
 
 _Connection = psycopg.Connection[Any]
-_new: Callable[[Any], Any] = object.__new__
 # A handle's class may have a __setattr__ of its own.
-_set: Callable[[Any, str, Any], None] = object.__setattr__
+set_attribute: Callable[[Any, str, Any], None] = object.__setattr__
+
+
+# The module that asks most often.
+_OF_CURSORS = vars(sys.modules[psycopg.Cursor.__mro__[1].__module__])
 
 
 class Watcher(Protocol):
@@ -38,7 +45,7 @@ class Use:
     """One borrower's use of a session.
 
     `quick` is the handle of our cursors; `raw` is what the borrower gets as psycopg's connection,
-    and notes what is done with it. `classes` are theirs.
+    and notes what is done with it.
     """
 
     # Most uses change none of these: so they are the class', and a new use costs little.
@@ -59,29 +66,32 @@ class Use:
     is_of_nobody = False
     # Who wants to know when the last open cursor is closed.
     watcher: Callable[[], Watcher | None] | None = None
+    # Those that are open. Strong: one that was collected without being closed would be open on the
+    # server.
+    server_cursors: Sequence[psycopg.Cursor[Any]] = ()
 
-    def __init__(self, connection: _Connection, classes: tuple[type, type]) -> None:
-        attributes = connection.__dict__
+    def __init__(self, session: Session) -> None:
+        self.session = session
         # One entry for each cursor that is open. A list, whose operations are atomic: a cursor
         # may be closed or collected in any thread.
         self.open_cursors: list[None] = []
-        # Strong: one that was collected without being closed would be open on the server.
-        self.server_cursors: list[psycopg.Cursor[Any]] = []
-        quick, raw = classes
-        self.quick: _Connection = _new(quick)
-        self.raw: _Connection = _new(raw)
-        self.quick.__dict__ = attributes
-        _set(self.raw, "__dict__", attributes)
-        attributes[_ATTRIBUTE] = self
+        self.quick, self.raw = session.handles or session.new_handles()
+        session.namespace[_ATTRIBUTE] = self
 
-    def begin_again(self, connection: _Connection) -> None:
+    def begin_again(self, session: Session) -> None:
         """Be what the connection's cursors find, after another use in between."""
-        connection.__dict__[_ATTRIBUTE] = self
+        session.namespace[_ATTRIBUTE] = self
 
     def end(self) -> None:
         """Take the handles away."""
-        self.quick.__dict__ = _RETURNED
-        _set(self.raw, "__dict__", _RETURNED)
+        quick, raw = self.quick, self.raw
+        # References don't come from nothing: if nobody has one now, nobody will, and the next
+        # borrower gets the same handles.
+        if getrefcount(quick) != _ALONE or getrefcount(raw) != _ALONE or getweakrefcount(raw):
+            _withdraw(quick, raw)
+            self.session.handles = None
+        # Cursors that were kept have this.
+        self.quick = self.raw = RETURNED_HANDLE
 
     def note(self, effect: int, reason: str = "") -> None:
         """Note what a statement may leave behind, and which command or function does."""
@@ -118,7 +128,7 @@ class Use:
                 # Not its own close(), which would ask the server.
                 psycopg.Cursor.close(cursor)
                 self.note(CHANGES, "DECLARE")
-        self.server_cursors = []
+        self.server_cursors = ()
 
 
 use_of: Callable[[_Connection], Use] = attrgetter(_ATTRIBUTE)
@@ -127,12 +137,13 @@ use_of: Callable[[_Connection], Use] = attrgetter(_ATTRIBUTE)
 
 def begin_unused(connection: _Connection) -> None:
     """Let a connection that nobody has used yet have a use, for cursors that the pool makes."""
-    _OfNobody().begin_again(connection)
+    connection.__dict__[_ATTRIBUTE] = _OfNobody()
 
 
 def of_psycopg(frame: FrameType) -> bool:
     """Tell whether it is psycopg's own code that runs there."""
-    return str(frame.f_globals.get("__name__")).startswith("psycopg")
+    names = frame.f_globals
+    return names is _OF_CURSORS or str(names.get("__name__")).startswith("psycopg")
 
 
 def refuse() -> NoReturn:
@@ -157,7 +168,7 @@ class _OfNobody(Use):
     is_of_nobody = True
 
     def __init__(self) -> None:
-        self.open_cursors, self.server_cursors = [], []
+        self.open_cursors = []
 
 
 _RETURNED: dict[str, Any] = {
@@ -167,3 +178,28 @@ _RETURNED: dict[str, Any] = {
     "_pool": None,
     _ATTRIBUTE: _OfNobody(),
 }
+
+
+def _withdraw(quick: Any, raw: Any) -> None:
+    quick.__dict__ = _RETURNED
+    set_attribute(raw, "__dict__", _RETURNED)
+
+
+RETURNED_HANDLE: Any = object.__new__(psycopg.Connection)
+RETURNED_HANDLE.__dict__ = _RETURNED
+
+
+class _Counted(Use):
+    """Counts as `end` does the references to a handle that only its use and its session have."""
+
+    def __init__(self) -> None:
+        self.handles = object(), object()
+        self.quick, self.raw = self.handles
+
+    def references(self) -> int:
+        quick = self.quick
+        return getrefcount(quick)
+
+
+# Python's versions differ in what they count of variables and arguments.
+_ALONE = _Counted().references()
