@@ -168,6 +168,8 @@ class NotingCursor(_Base):
             self._open = None
             # What a closed cursor doesn't need any more would count as kept: see Use.end().
             self._conn, self._tx = RETURNED_HANDLE, _NOTHING
+            if self._query is not None:
+                self._query._tx = _NOTHING
             self._use.cursor_is_gone()
 
     # Many a cursor is never closed: it goes with the function that made it.

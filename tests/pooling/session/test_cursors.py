@@ -111,3 +111,20 @@ def test_a_closed_cursor_counts_once(wrapper: DatabaseWrapper, use: Use) -> None
     assert len(use.open_cursors) == 1
     second.close()
     assert not use.open_cursors
+
+
+def test_a_closed_cursor_keeps_no_handle(wrapper: DatabaseWrapper) -> None:
+    """Else each return at the end of a transaction would make the next borrow's handles anew."""
+    lease = wrapper._lease
+    assert lease is not None
+    handles = lease.session.handles
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT %s", [1])
+        assert cursor.fetchone() == (1,)
+    closed = cursor.cursor
+    del lease
+    wrapper.close()
+    wrapper.ensure_connection()
+    assert wrapper._lease is not None
+    assert wrapper._lease.session.handles is handles
+    assert closed._query.query.startswith(b"SELECT")
