@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -43,9 +44,12 @@ def announce(wrapper: BaseDatabaseWrapper, use: Use, session: Session) -> list[A
     try:
         connection_created.send(sender=wrapper.__class__, connection=wrapper)
     finally:
-        wrapper.execute_wrappers.remove(_tell_if_of_a_request)
+        # A receiver may have put another list in the place of this one, or emptied it.
+        with suppress(ValueError):
+            wrapper.execute_wrappers.remove(_tell_if_of_a_request)
     session.announced_to = receivers = connection_created.receivers.copy()
-    if wrapper.connection is not None:
+    # Not if a receiver has closed it, and perhaps gone on with another one.
+    if wrapper.connection is use.raw:
         # What receivers set, they set on each session: it isn't to be reset.
         renew(use.quick)
         use.forget_effect()

@@ -121,6 +121,16 @@ def test_a_receiver_that_installs_an_execute_wrapper(make_wrapper: MakeWrapper) 
     assert wrapper.execute_wrappers == [wrap]
 
 
+def test_a_receiver_that_takes_all_execute_wrappers_away(make_wrapper: MakeWrapper) -> None:
+    def empty(connection: DatabaseWrapper, **kwargs: Any) -> None:
+        connection.execute_wrappers = []
+
+    wrapper = make_wrapper()
+    with receiving(connection_created, empty):
+        assert fetch(wrapper, "SELECT 1") == 1
+    assert wrapper.execute_wrappers == []
+
+
 @pytest.mark.parametrize("signal", [connection_created, connection_borrowed])
 def test_a_receiver_that_closes(make_wrapper: MakeWrapper, signal: Signal) -> None:
     closed = []
@@ -135,6 +145,25 @@ def test_a_receiver_that_closes(make_wrapper: MakeWrapper, signal: Signal) -> No
         assert fetch(wrapper, "SELECT 1") == 1
     assert wrapper.pool is not None
     wrapper.close()
+    assert wrapper.pool.statistics().in_use == 0
+
+
+def test_a_receiver_that_closes_and_goes_on_with_another_connection(
+    make_wrapper: MakeWrapper,
+) -> None:
+    closed = []
+
+    def close(connection: DatabaseWrapper, **kwargs: Any) -> None:
+        if not closed:
+            closed.append(connection)
+            connection.close()
+            execute(connection, "SELECT 1")
+
+    wrapper = make_wrapper(pool={"max_size": 1})
+    with receiving(connection_created, close):
+        assert fetch(wrapper, "SELECT 1") == 1
+    wrapper.close()
+    assert wrapper.pool is not None
     assert wrapper.pool.statistics().in_use == 0
 
 

@@ -72,16 +72,7 @@ class Connector:
             self.attempts += 1
             self.making += 1
         try:
-            connection = self._open(kwargs)
-            connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
-            try:
-                check_connection(connection)
-                remember_with_handles(connection)
-                self._call_configure(connection)
-                renew(connection)
-            except BaseException:
-                connection.close()
-                raise
+            connection = self._made(kwargs)
         except (psycopg.Error, ImproperlyConfigured) as ex:
             self._failed(ex)
             raise
@@ -99,6 +90,36 @@ class Connector:
             self._alive.add(connection)
             self.durations.add(monotonic() - started)
             self.last_error = None
+        return connection
+
+    def _made(self, kwargs: dict[str, Any]) -> Connection:
+        try:
+            return self._opened(kwargs)
+        except Exception:
+            raise
+        except BaseException as ex:
+            # psycopg_pool gives a time to those alone who connect in a borrower's thread, where it
+            # is an interrupt. In a worker it is the site's code that raises it, as asyncio's and
+            # gevent's do; the worker would die of it, and nobody would connect any more.
+            if "connect_timeout" in kwargs:
+                raise
+            error = untold("what makes its connections", ex)
+        # Here, as below.
+        raise psycopg.OperationalError(
+            f"Pool {self._pool_name!r} can't connect: {error}"
+        ) from error.__cause__
+
+    def _opened(self, kwargs: dict[str, Any]) -> Connection:
+        connection = self._open(kwargs)
+        connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
+        try:
+            check_connection(connection)
+            remember_with_handles(connection)
+            self._call_configure(connection)
+            renew(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _open(self, kwargs: dict[str, Any]) -> Connection:

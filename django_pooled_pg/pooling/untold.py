@@ -41,7 +41,7 @@ class Untold(psycopg.OperationalError):
     """Code of the site failed; its own words are kept back."""
 
 
-def untold(what: str, error: Exception) -> Untold:
+def untold(what: str, error: BaseException) -> Untold:
     """Return the error to raise in place of one that may hold a secret; `what` is what raised it.
 
     Its `__cause__` is of the same type, for handlers that look at it, but has neither text nor
@@ -63,7 +63,7 @@ def untold(what: str, error: Exception) -> Untold:
     return found
 
 
-def _without_words(error: Exception) -> Exception:
+def _without_words(error: BaseException) -> BaseException:
     try:
         bare = type(error).__new__(type(error))
         str(bare), repr(bare)  # which may want what the class's __init__ sets

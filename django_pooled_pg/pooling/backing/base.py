@@ -20,6 +20,7 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +33,8 @@ from psycopg_pool.pool import MaintenanceTask, ReturnConnection
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
+
+logger = logging.getLogger(__name__)
 
 
 class _Call(MaintenanceTask):
@@ -158,6 +161,13 @@ class BaseBacking(ConnectionPool[Connection]):
             self._calls.add(call)
             self.run_task(call)
             return True
+
+    def reconnect_failed(self) -> None:
+        """Call the site's callback; the worker must not die of what that raises."""
+        try:
+            super().reconnect_failed()
+        except BaseException:
+            logger.exception("Pool %r: 'reconnect_failed' raised", self.name)
 
     def borrow(self, timeout: float) -> Connection:
         """Return a connection, waiting for it up to `timeout` seconds.

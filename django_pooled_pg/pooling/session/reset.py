@@ -102,9 +102,11 @@ class Reset:
             reset = self.apply(connection, use)
             with self._lock:
                 self.resets += reset
-        except Exception as ex:  # its server, or the user's callback
+        except BaseException as ex:  # its server, or the user's callback; a worker must not die of it
             logger.warning(
-                "Pool %r: closing a connection that can't be reset: %s", self._pool_name, ex
+                "Pool %r: closing a connection that can't be reset: %s",
+                self._pool_name,
+                str(ex) or type(ex).__name__,
             )
             connection.close()
         session.idle_since = monotonic()
