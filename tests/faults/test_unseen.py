@@ -1,4 +1,4 @@
-"""What reaches the next borrower nonetheless: the two lists of docs/how-it-works.md, and no more."""
+"""What reaches the next borrower nonetheless: what docs/how-it-works.md lists, and no more."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def objects(make_wrapper: MakeWrapper) -> Iterator[None]:
         # Where search_path finds it: OPERATOR(unseen.!!!) would look like a function.
         "CREATE OPERATOR !!! (RIGHTARG = text, PROCEDURE = unseen.name);"
         "CREATE TABLE unseen.numbered (id serial);"
+        "CREATE TABLE unseen.triggering (n int);"
+        "CREATE FUNCTION unseen.trigger() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN PERFORM unseen.memory(); RETURN NEW; END';"
+        "CREATE TRIGGER t BEFORE INSERT ON unseen.triggering"
+        " FOR EACH ROW EXECUTE FUNCTION unseen.trigger();"
         "CREATE TABLE unseen.secured AS SELECT 1 AS n;"
         "ALTER TABLE unseen.secured ENABLE ROW LEVEL SECURITY;"
         "CREATE POLICY p ON unseen.secured USING (unseen.name('unseen') = 'unseen');"
@@ -54,6 +59,7 @@ def objects(make_wrapper: MakeWrapper) -> Iterator[None]:
 # What is done, and how the next borrower sees it.
 UNSEEN = {
     "function": ("SELECT unseen.memory()", "SHOW work_mem", "5MB"),
+    "trigger": ("INSERT INTO unseen.triggering VALUES (1)", "SHOW work_mem", "5MB"),
     "view": ("SELECT name FROM unseen.view", "SHOW application_name", "unseen"),
     "operator": ("SELECT !!! 'unseen'", "SHOW application_name", "unseen"),
     "currval": (
