@@ -9,8 +9,13 @@ there that an interrupt would leave it locked.
 from __future__ import annotations
 
 import ctypes
+import sys
+import threading
 import time
 from collections.abc import Callable
+
+_raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_of_this_thread = threading.local()
 
 
 class Interrupted(BaseException):
@@ -18,13 +23,15 @@ class Interrupted(BaseException):
 
 
 class Interruptible:
-    """Lets the thread that made it be interrupted while it is in `run`."""
+    """Lets the thread that makes it be interrupted while it is in `run`."""
 
-    def __init__(self, thread_id: int) -> None:
-        self._thread_id = ctypes.c_ulong(thread_id)
+    def __init__(self) -> None:
+        self._thread_id = ctypes.c_ulong(threading.get_ident())
         # One entry where an interrupt is permitted; a list's `pop` can't be parted.
         self._permits: list[None] = []
-        self._sent = False
+        # Whether whoever took the permit has sent an interrupt, or nobody has taken one.
+        self._sent = True
+        _of_this_thread.interruptible = self
 
     def run(self, work: Callable[[], str]) -> str:
         """Return what `work` returns, or "interrupted"."""
@@ -49,14 +56,50 @@ class Interruptible:
         self._sent = True
         return True
 
-    def _end(self) -> None:
-        """Let no interrupt arrive from now on."""
+    def start(self, thread: threading.Thread) -> None:
+        """Start a thread without being interrupted meanwhile."""
+        permitted = self._withdraw()
+        if not permitted:
+            self._await_sent()
+        try:
+            _start(thread)
+        finally:
+            if permitted:
+                self._permits.append(None)
+
+    def _withdraw(self) -> bool:
+        """Permit no interrupt; tell whether none was sent."""
         try:
             self._permits.pop()
         except IndexError:
-            while not self._sent:
-                time.sleep(0.001)
+            return False
+        return True
+
+    def _end(self) -> None:
+        """Let no interrupt arrive from now on."""
+        if self._withdraw():
+            self._sent = True
+        else:
+            self._await_sent()
             _raise_in(self._thread_id, None)  # takes back what has not arrived
 
+    def _await_sent(self) -> None:
+        while not self._sent:
+            time.sleep(0.001)
 
-_raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+_start = threading.Thread.start
+
+
+def _start_undisturbed(thread: threading.Thread) -> None:
+    mine: Interruptible | None = getattr(_of_this_thread, "interruptible", None)
+    if mine is None:
+        _start(thread)
+    else:
+        mine.start(thread)
+
+
+# On Python 3.11 an exception for a thread that is starting another one may reach that one, before it
+# runs: it dies, and who started it waits for ever.
+if sys.version_info < (3, 12):
+    threading.Thread.start = _start_undisturbed  # type: ignore[method-assign]

@@ -69,7 +69,7 @@ class Worker(threading.Thread):
         self.interruptible: Interruptible | None = None
 
     def run(self) -> None:
-        self.interruptible = Interruptible(threading.get_ident())
+        self.interruptible = Interruptible()
         while not self.soak.over.is_set():
             (task,) = self.dice.choices(list(self.TASKS), list(self.TASKS.values()))
             self.do(task)
