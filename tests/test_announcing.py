@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from django.dispatch import Signal
 
 from django_pooled_pg import announcing, connection_borrowed
 from django_pooled_pg.base import DatabaseWrapper
+from tests.support.processes import ROOT
 from tests.support.queries import fetch
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -174,3 +177,37 @@ def test_a_receiver_that_always_closes_is_told(make_wrapper: MakeWrapper) -> Non
         pytest.raises(Exception, match="connection_borrowed"),
     ):
         fetch(wrapper, "SELECT 1")
+
+
+@pytest.mark.parametrize("return_at", ["request", "transaction"])
+def test_the_example_of_the_documentation(make_wrapper: MakeWrapper, return_at: str) -> None:
+    """Row-level security: each request sees its user's rows, work outside of requests none."""
+    page = (ROOT / "docs" / "moving.md").read_text()
+    _, _, section = page.partition("## Receivers of connection_created")
+    sql, python = re.findall(r"```(?:sql|python)\n(.*?)```", section, re.DOTALL)[:2]
+    admin = make_wrapper()
+    execute(admin, "DROP TABLE IF EXISTS notes; CREATE TABLE notes (owner text, text text)")
+    execute(admin, f"{sql}; GRANT SELECT ON notes TO pg_monitor")
+    execute(admin, "INSERT INTO notes VALUES ('ann', 'of ann'), ('bob', 'of bob')")
+    pool = {"max_size": 1, "return_at": return_at}
+    site = make_wrapper(OPTIONS={"assume_role": "pg_monitor", "pool": pool})
+    notes = "SELECT string_agg(text, ',') FROM notes"
+
+    def view(request: Any) -> list[Any]:
+        return [fetch(site, notes), fetch(site, notes)]
+
+    example: dict[str, Any] = {}
+    exec(python, example)
+    middleware = example["identity"](view)
+    try:
+        for user in ("ann", "bob", "ann", ""):
+            expected = f"of {user}" if user else None
+            with request():
+                asked = SimpleNamespace(user=SimpleNamespace(get_username=lambda user=user: user))
+                assert middleware(asked) == [expected, expected]
+                site.close()
+            assert fetch(site, notes) is None
+            site.close()
+    finally:
+        connection_borrowed.disconnect(example["tell_the_server"])
+        execute(admin, "DROP TABLE notes")

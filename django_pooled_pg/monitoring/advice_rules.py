@@ -224,7 +224,7 @@ def _reclaimed(known: Known) -> str | None:
     if not reclaimed:
         return None
     return (
-        f"{reclaimed} of {known.sum['returns']} connections returned had to be taken back, since "
+        f"{reclaimed} of {known.sum['returns']} connections returned had to be reclaimed, since "
         "their threads ended without closing them: use returning_connections() in these threads; "
         "the log names them."
     )

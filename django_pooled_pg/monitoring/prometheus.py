@@ -46,7 +46,7 @@ PROCESS_UP = Metric(
 )
 # Name, kind, fields, help.
 _OF_POOLS = """
-connections          gauge     idle,in_use    Connections by state; those being made or cleaned are in none.
+connections          gauge     idle,in_use    Connections by state; those being made or reset are in none.
 connections_open     gauge     size           Connections the pool has or is making.
 connections_max      gauge     max_size       The pool's max_size.
 connections_min      gauge     min_size       The pool's min_size.
@@ -55,7 +55,7 @@ paused               gauge     paused         Whether the pool is paused: 1 or 0
 timeout_seconds      gauge     timeout        How long a borrower waits at most.
 borrows_total        counter   borrows        Connections lent.
 exhausted_total      counter   exhausted      Borrowers turned away: no connection within the timeout.
-reclaimed_total      counter   reclaimed      Connections taken back from borrowers that were gone.
+reclaimed_total      counter   reclaimed      Connections reclaimed from borrowers that were gone.
 pinned_total         counter   pinned         Borrows kept to the end of the request because the session held state.
 dead_total           counter   dead           Dead connections found.
 resets_total         counter   resets         Sessions reset after a return.

@@ -1,1 +1,24 @@
-"""The pool itself: knows psycopg and psycopg_pool, nothing of Django's request cycle."""
+"""The pool itself: knows psycopg and psycopg_pool, nothing of Django's request cycle.
+
+Where to look, by question:
+
+- Who lends, who gets back? `pool.py`; the pools of the process: `registry.py`; who has what: `lease.py`
+  in the book of `ledger.py`; figures: `statistics.py`.
+- Where is a dead connection found? `session/liveness.py`, asked by `session/check.py` at each borrow;
+  dropped, with those that died of the same: `Supply.drop_dead`.
+- Why does a SET pin? `session/statements.py` knows what a statement leaves, by the words that
+  `session/scanner.py` finds; `session/cursors.py` notes it in the borrow's `session/use.py`;
+  `is_clean` in `session/reset.py` judges, and `Pool.is_given_back_early` asks.
+- What does a borrower have, and why is it of no use later? `session/handles.py`, `Use.end`.
+- What undoes a change, and when? `session/reset.py`, in a worker of the backing.
+- What does a time-out say? `exhaustion.py`. A bad setting? `config.py`, `values.py`.
+- Where is a fresh password asked for? `../opening.py`, called by `connector.py` for each new session;
+  `untold.py` keeps secret what the callable raises.
+- How long are the pauses between attempts to connect? `ShortBackoff` in `backing/pool.py`.
+- Who grows, drains, pauses? `supply.py`, `gate.py`. Who reclaims of ended threads? `housekeeping.py`,
+  told by `process/borrowers.py`. Who finds lost connections and slots? `strays.py`.
+- Who may be interrupted when? Anybody at any moment: `strays.py`; locks: `process/locks.py`. Forks:
+  `process/fork.py`.
+- Where are private names? psycopg_pool's in `backing/`, psycopg's in `session/`; both are listed in
+  `backing/versions.py`.
+"""

@@ -57,7 +57,7 @@ class PoolStatistics:
     """One pool at one moment. Times are in seconds.
 
     Gauges (`size`, `in_use`, `idle`, `waiting`) are of this moment and need not add up:
-    a connection that is being made or cleaned counts in none of them but `size`.
+    a connection that is being made or reset counts in none of them but `size`.
     Counters run from the start of the process.
 
     - `wait`: from a borrow's begin to its connection;
