@@ -15,7 +15,8 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: take back what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
-- `_closed`: disarm a pool inherited over a fork. `_tasks`: whether its workers have anything to do.
+- `_closed`: disarm a pool inherited over a fork.
+- `_tasks`, `_start_workers`: a queue of tasks that an interrupt can't leave locked; see `tasks.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from psycopg_pool.pool import MaintenanceTask, ReturnConnection
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
+from .tasks import Tasks
 
 
 class _Call(MaintenanceTask):
@@ -59,6 +61,10 @@ class _Call(MaintenanceTask):
 
 class BaseBacking(ConnectionPool[Connection]):
     """What both kinds of psycopg_pool get from us."""
+
+    # Whether those who wait for a pool to open were told that this one is.
+    announced = False
+    _tasks: Tasks  # type: ignore[assignment]  # all that is used of a Queue
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -197,17 +203,24 @@ class BaseBacking(ConnectionPool[Connection]):
         with self._lock:
             super()._maybe_grow_pool()
 
+    def _start_workers(self) -> None:
+        self._tasks = Tasks()
+        super()._start_workers()
+
     def with_workers(self) -> set[Connection]:
         """Return the connections that workers have, or are going to have."""
         # No flag on the connection: an interrupt could part it from what it says.
-        with self._tasks.mutex:
-            queued = list(self._tasks.queue)
+        queued = self._tasks.waiting()
         found = {task.connection for task in queued if isinstance(task, _Call)} | self.running
         return {connection for connection in found if connection is not None}
 
     def is_making(self) -> bool:
         """Tell whether it may be making a connection, or about to."""
         return self._growing or bool(self._tasks.qsize())
+
+    def call_workers(self) -> None:
+        """Call the workers again, if an interrupt kept somebody from it."""
+        self._tasks.call()
 
     def correct_size(self, lost: int) -> None:
         """Count connections no more that nobody has. Called with the lock held."""
