@@ -103,7 +103,7 @@ class Strays:
             return
         logger.warning("Pool %r: an interrupt had lost a connection; closed it", self._pool_name)
         ledger = self._ledger
-        backing = ledger.backing
+        backing = None
         for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
             if not lease.returned:
                 lease.returned = True
@@ -115,6 +115,11 @@ class Strays:
         session_of(connection).given_up = True
         if backing is not None:
             backing.drop(connection)
+        else:
+            # Whose it was can't be told: it may be of a pool that was closed. If its slot is one of
+            # this pool's, _count_slots() finds it.
+            connection._pool = None
+            connection.close()
 
     def _count_slots(self) -> None:
         """Find slots that are counted as taken, but have no connection."""

@@ -58,16 +58,18 @@ class Supply:
         """
         ledger = self._ledger
         with ledger.lock:
-            if ledger.backing is not None:
-                return ledger.backing
-            if not self.gate.is_open():
-                raise PoolClosed("paused")
-            gevent_order.refuse(self._name)
-            ledger.backing = backing = make_backing(
-                self._name, self.config, self._connector, ledger.lock
-            )
-            backing.open()
-        self._on_open()
+            backing = ledger.backing
+            if backing is None:
+                if not self.gate.is_open():
+                    raise PoolClosed("paused")
+                gevent_order.refuse(self._name)
+                backing = make_backing(self._name, self.config, self._connector, ledger.lock)
+                backing.open()
+                # Not before: one that an interrupt left half open must not be found here.
+                ledger.backing = backing
+        if not backing.announced:
+            self._on_open()
+            backing.announced = True
         return backing
 
     def close(self, timeout: float = 5.0) -> None:

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from django_pooled_pg.pooling import strays
+from django_pooled_pg.pooling.backing.base import BaseBacking
 from tests.support.processes import run_script
+from tests.support.queries import fetch
+from tests.support.waiting import wait_until
 
 SCRIPT = """
-import dis, functools, logging, pathlib, sys, time
+import dis, functools, logging, pathlib, queue, sys, threading, time
 import psycopg_pool
 import django_pooled_pg
 from django_pooled_pg.base import DatabaseWrapper
@@ -20,7 +24,11 @@ sys.unraisablehook = lambda unraisable: None  # interrupts that hit destructors
 strays.LOOK_EVERY = housekeeping.LOOK_EVERY = 0.02
 strays._LEAST_AGE = 0.1
 
-PATHS = tuple(str(pathlib.Path(m.__file__).parent) for m in (django_pooled_pg, psycopg_pool))
+PATHS = (
+    *(str(pathlib.Path(m.__file__).parent) for m in (django_pooled_pg, psycopg_pool)),
+    # What they call of these, which is in Python.
+    *(m.__file__ for m in (queue, threading)),
+)
 
 class Interrupt(BaseException):
     pass
@@ -152,3 +160,58 @@ def work():
 def test_at_any_moment(database: dict[str, Any], work: str) -> None:
     options = {"pool": {"max_size": 60, "timeout": 10}}
     run_script(WORK[work] + SCRIPT, {"default": {**database, "OPTIONS": options}})
+
+
+class Interrupt(BaseException):
+    """As a task's time limit raises it."""
+
+
+def test_while_a_pool_opens(make_wrapper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next borrower opens one that works."""
+    wrapper = make_wrapper(pool={"max_size": 1, "timeout": 5})
+
+    def interrupted(backing: Any) -> None:
+        monkeypatch.undo()
+        raise Interrupt
+
+    monkeypatch.setattr(BaseBacking, "_start_workers", interrupted)
+    with pytest.raises(Interrupt):
+        wrapper.ensure_connection()
+    assert fetch(wrapper, "SELECT 1") == 1
+
+
+def test_whoever_waits_for_a_pool_to_open_is_told_once_more(
+    make_wrapper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would look after the pool."""
+    wrapper, told = make_wrapper(pool={"max_size": 1, "timeout": 5}), []
+    supply = wrapper.pool.supply
+
+    def interrupted() -> None:
+        monkeypatch.setattr(supply, "_on_open", lambda: told.append(True))
+        raise Interrupt
+
+    monkeypatch.setattr(supply, "_on_open", interrupted)
+    with pytest.raises(Interrupt):
+        wrapper.ensure_connection()
+    assert fetch(wrapper, "SELECT 1") == 1
+    assert told == [True]
+
+
+def test_a_connection_that_was_lost_before_its_pool_closed(
+    make_wrapper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is closed, and the pool that opened since doesn't take it for one of its own."""
+    monkeypatch.setattr(strays, "LOOK_EVERY", 0.02)
+    wrapper = make_wrapper(pool={"max_size": 1, "timeout": 5})
+    pool = wrapper.pool
+    wrapper.ensure_connection()
+    wrapper.close()
+    lost = pool._ledger.backing.borrow(5)  # nobody notes it
+    pool.close()
+    wrapper.ensure_connection()
+    for _ in range(3):
+        pool.strays._looked_at = 0.0
+        pool.strays.look()
+    wait_until(lambda: lost.closed)
+    assert pool.statistics().size == pool.statistics().in_use == 1

@@ -63,6 +63,9 @@ class _Call(MaintenanceTask):
 class BaseBacking(ConnectionPool[Connection]):
     """What both kinds of psycopg_pool get from us."""
 
+    # Whether those who wait for a pool to open were told that this one is.
+    announced = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # What workers do, or are going to do, with connections. Guarded by the lock.
