@@ -15,6 +15,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import Signal
+from psycopg.sql import Composable
 
 from .pooling.process.borrowers import borrower
 from .pooling.session.session import Session, renew
@@ -30,7 +31,7 @@ connection goes back, and keeps it for as long (it is pinned). Costs nothing wit
 # A parameter of the application's own, such as app.user; PostgreSQL's have no dot.
 # https://www.postgresql.org/docs/current/runtime-config-custom.html
 _OWN_PARAMETER = re.compile(
-    r"\bset(?:_config\s*\(\s*'|\s+(?:session\s+)?)(\w+\.\w+)", re.IGNORECASE
+    r"""\bset(?:_config\s*\(\s*'|\s+(?:session\s+)?)("?\w+"?\."?\w+)""", re.IGNORECASE
 )
 _NAME = re.compile(r"\w+\.\w+")
 
@@ -58,8 +59,8 @@ def announce(wrapper: BaseDatabaseWrapper, use: Use, session: Session) -> list[A
 
 def _tell_if_of_a_request(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
     global _told
-    if not _told and borrower().in_request and isinstance(sql, str):
-        name = _own_parameter(sql, params)
+    if not _told and borrower().in_request:
+        name = _own_parameter(sql.as_string(None) if isinstance(sql, Composable) else sql, params)
         if name is not None:
             _told = True
             logger.warning(
@@ -72,9 +73,11 @@ def _tell_if_of_a_request(execute: Any, sql: Any, params: Any, many: bool, conte
     return execute(sql, params, many, context)
 
 
-def _own_parameter(sql: str, params: Any) -> str | None:
+def _own_parameter(sql: Any, params: Any) -> str | None:
+    if not isinstance(sql, str):
+        return None
     if (found := _OWN_PARAMETER.search(sql)) is not None:
-        return found[1]
+        return found[1].replace('"', "")
     if re.search(r"\bset_config\b", sql, re.IGNORECASE) and isinstance(params, (list, tuple)):
         return next((p for p in params[:1] if isinstance(p, str) and _NAME.fullmatch(p)), None)
     return None

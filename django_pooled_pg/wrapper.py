@@ -126,18 +126,19 @@ class PooledDatabaseMixin(_Base):
         Raises `ImproperlyConfigured` for bad settings.
         """
         # Settings change in place: between tests, and where a site has many databases.
-        settings_dict = self.settings_dict
-        if self._pool_settings != registry.settings_of_session(settings_dict):
+        if self._pool_settings != registry.settings_of_session(self.settings_dict):
+            # All that follows is of one moment: threads share the dict.
+            settings = registry.snapshot(self.settings_dict)
             if self._pool_settings is None:
                 # Once for each wrapper, whether the pool is there already or not.
-                PoolConfig.from_settings(self.alias, settings_dict)
+                PoolConfig.from_settings(self.alias, settings)
             if self.alias == NO_DB_ALIAS:
                 self._pool = None
             else:
                 make = partial(session_maker, type(self), self.alias)
-                self._pool = registry.pool_for(self.alias, settings_dict, make)
-            self._pool_settings = registry.settings_of_session(registry.snapshot(settings_dict))
-            self._settings_of_session = registry.settings_getter(settings_dict)
+                self._pool = registry.pool_for(self.alias, settings, make)
+            self._pool_settings = registry.settings_of_session(settings)
+            self._settings_of_session = registry.settings_getter(settings)
         return self._pool
 
     def close_pool(self) -> None:

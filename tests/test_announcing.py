@@ -11,6 +11,7 @@ import pytest
 from django.core.signals import request_finished, request_started
 from django.db.backends.signals import connection_created
 from django.dispatch import Signal
+from psycopg.sql import SQL, Identifier, Literal
 
 from django_pooled_pg import announcing, connection_borrowed
 from django_pooled_pg.base import DatabaseWrapper
@@ -45,7 +46,7 @@ def request() -> Iterator[None]:
         request_finished.send(sender=None)
 
 
-def execute(connection: DatabaseWrapper, sql: str, params: Any = None) -> None:
+def execute(connection: DatabaseWrapper, sql: Any, params: Any = None) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
 
@@ -76,10 +77,13 @@ def test_each_request_has_its_own_identity(make_wrapper: MakeWrapper, return_at:
         ("SET SESSION app.who TO 'ann'", None),
         ("SELECT set_config('app.who', 'ann', false)", None),
         ("SELECT set_config(%s, %s, false)", ["app.who", "ann"]),
+        ('SET "app"."who" = \'ann\'', None),
+        # SET takes no parameters, so this is how one writes it.
+        (SQL("SET {} = {}").format(Identifier("app", "who"), Literal("ann")), None),
     ],
 )
 def test_a_site_that_would_mix_up_requests_is_told_once(
-    make_wrapper: MakeWrapper, caplog: pytest.LogCaptureFixture, sql: str, params: Any
+    make_wrapper: MakeWrapper, caplog: pytest.LogCaptureFixture, sql: Any, params: Any
 ) -> None:
     def identify(connection: DatabaseWrapper, **kwargs: Any) -> None:
         execute(connection, sql, params)

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -46,10 +47,18 @@ def test_documented_defaults_are_the_defaults(field: dataclasses.Field[object]) 
         assert str(field.default) in said
 
 
+def headings(page: Path) -> list[str]:
+    """Return the headings of a page, as links name them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found]
+
+
 def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+        for link, heading in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text()):
+            to = page.parent / link if link else page
+            assert to.exists(), f"{page.name}: {link}"
+            assert not heading or heading in headings(to), f"{page.name}: {link}#{heading}"
 
 
 def test_python_blocks_compile() -> None:

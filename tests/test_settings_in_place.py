@@ -9,6 +9,7 @@ import pytest
 from django.core.signals import request_finished, request_started
 
 from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.pooling import registry
 from tests.support.queries import connect, fetch
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -61,6 +62,28 @@ def test_another_user(wrapper: DatabaseWrapper) -> None:
     wrapper.close_pool()
     with wrapper.cursor() as cursor:
         cursor.execute("DROP ROLE tenant_in_place")
+
+
+def test_a_change_by_another_thread_while_the_pool_is_looked_up(
+    wrapper: DatabaseWrapper, databases: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django has one dict of settings for the wrappers of all threads."""
+    first, second = databases
+    found = registry.pool_for
+
+    def while_it_changes(*args: Any) -> Any:
+        pool = found(*args)
+        wrapper.settings_dict["NAME"] = second
+        return pool
+
+    wrapper.settings_dict["NAME"] = first
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "pool_for", while_it_changes)
+        assert fetch(wrapper, "SELECT current_database()") == first
+    wrapper.close()
+    assert fetch(wrapper, "SELECT current_database()") == second
+    wrapper.close()
+    wrapper.close_pool()
 
 
 def test_options_within_options(wrapper: DatabaseWrapper) -> None:

@@ -68,7 +68,7 @@ def runtime_dir() -> Path:
     """
     configured = getattr(settings, "POOLED_PG_RUNTIME_DIR", None)
     if configured is not None:
-        path = Path(configured)
+        path = _path(configured)
         if not path.is_absolute():
             raise RuntimeDirError(f"POOLED_PG_RUNTIME_DIR is not an absolute path: '{path}'.")
         folders = [path]
@@ -88,6 +88,16 @@ def runtime_dir() -> Path:
     return path
 
 
+def _path(configured: Any) -> Path:
+    try:
+        path = Path(configured)
+        if b"\0" not in os.fsencode(path):
+            return path
+    except (TypeError, ValueError):
+        pass  # the latter of a text that no path can have
+    raise RuntimeDirError("POOLED_PG_RUNTIME_DIR is not a path: give an absolute one, or None.")
+
+
 def _key() -> str:
     # Without a settings module (settings.configure()) the databases alone tell programs apart.
     name = getattr(settings, "SETTINGS_MODULE", None) or ""
@@ -102,7 +112,10 @@ def _databases() -> dict[str, dict[str, str]]:
 
 
 def _place(database: dict[str, Any]) -> dict[str, str]:
-    service = (database.get("OPTIONS") or {}).get("service") or os.environ.get("PGSERVICE", "")
+    options = database.get("OPTIONS")
+    # One that is no dict is told by a check, which comes later.
+    said = options.get("service") if isinstance(options, dict) else None
+    service = said or os.environ.get("PGSERVICE", "")
     found = {
         name: str(database.get(name) or os.environ.get(variable, ""))
         for name, variable in _PLACE.items()

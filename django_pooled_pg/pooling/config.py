@@ -72,7 +72,11 @@ class PoolConfig:
         Absent, `True` and `None` mean the defaults. What a database URL says, as
         `"pool.max_size": "20"`, goes before. Raises `ImproperlyConfigured`.
         """
-        options = settings.get("OPTIONS") or {}
+        options = settings.get("OPTIONS", {})
+        if not isinstance(options, Mapping):
+            raise ImproperlyConfigured(
+                f"DATABASES[{alias!r}]['OPTIONS'] is {shown(options)}; give a dict."
+            )
         value = options.get("pool")
         if isinstance(value, str):
             value = _from_text(value)

@@ -95,7 +95,9 @@ def pool_for(
 
     Equal settings of the session under one alias share one pool. Raises `ImproperlyConfigured`.
     """
-    of_session = {key: source[key] for key in _OF_THE_SESSION if key in source}
+    # Now: another thread may change them while the pool is looked for.
+    settings = snapshot(source)
+    of_session = {key: settings[key] for key in _OF_THE_SESSION if key in settings}
     with _lock:
         kept = _kept.setdefault(alias, [])
         pool = next((each for each in reversed(kept) if _alive[each] == of_session), None)
@@ -104,13 +106,12 @@ def pool_for(
         pool, left = pool or _made_for(alias, of_session), None
         if pool is None:
             left = kept[-1] if kept else None
-            settings = snapshot(source)
             config = PoolConfig.from_settings(alias, settings)
             if config is None:
                 return None
             opened = _Opened()
             pool = opened.pool = _pool_class(alias, config, session_maker(settings, config), opened)
-            _alive[pool] = snapshot(of_session)
+            _alive[pool] = of_session
         _keep(pool)
     if left is not None:
         # Once, not at each change: Django's test runner changes NAME to the test database's, and

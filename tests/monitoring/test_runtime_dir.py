@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 
 from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError, describe, runtime_dir
 from tests.monitoring.members import short_folder
@@ -208,6 +209,20 @@ def test_refuses_other_users_folders(folder: Path) -> None:
 def test_refuses_relative_paths(settings: Any) -> None:
     settings.POOLED_PG_RUNTIME_DIR = "run"
     assert "not an absolute path: 'run'" in refused()
+
+
+def test_options_that_are_no_dict_are_left_to_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    database = {"NAME": "books", "HOST": "", "PORT": "", "OPTIONS": "wrong"}
+    monkeypatch.setattr(django_settings, "DATABASES", {"default": database})
+    assert "books on this host" in describe("default")
+
+
+@pytest.mark.parametrize(
+    "value", [5, True, b"/tmp/run", [], {}, "/tmp/\0run", "/tmp/\ud800"], ids=repr
+)
+def test_refuses_what_is_no_path(settings: Any, value: object) -> None:
+    settings.POOLED_PG_RUNTIME_DIR = value
+    assert "is not a path" in refused()
 
 
 def test_a_missing_parent_is_not_made(folder: Path, settings: Any) -> None:

@@ -124,6 +124,14 @@ def test_bad_settings_say_which_and_what_to_write(pool: Any, said: list[str]) ->
         assert words in message
 
 
+@pytest.mark.parametrize("options", ["s3cret", ["pool"], 5, None], ids=repr)
+def test_options_must_be_a_dict(options: Any) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        PoolConfig.from_settings("default", {"OPTIONS": options})
+    assert "DATABASES['default']['OPTIONS']" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("age", [60, None])
 def test_persistent_connections_are_refused_with_the_way_out(age: int | None) -> None:
     message = refused({}, CONN_MAX_AGE=age)

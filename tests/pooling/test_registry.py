@@ -79,6 +79,18 @@ def test_settings_changed_in_place_have_a_pool_of_their_own(alias: str) -> None:
     assert {first, second} <= set(registry.pools())
 
 
+def test_settings_that_change_while_a_pool_is_made_are_not_taken_for_its_own(alias: str) -> None:
+    source = settings()
+
+    def while_another_thread_changes_them(made_for: Any, config: Any) -> Any:
+        source["OPTIONS"]["application_name"] = "changed"
+        return session_maker(made_for, config)
+
+    pool = registry.pool_for(alias, source, while_another_thread_changes_them)
+    assert registry.pool_for(alias, source, session_maker) is not pool
+    assert registry.pool_for(alias, settings(), session_maker) is pool
+
+
 def test_no_pool_where_the_settings_say_so(alias: str) -> None:
     assert registry.pool_for(alias, {"OPTIONS": {"pool": False}}, session_maker) is None
 
