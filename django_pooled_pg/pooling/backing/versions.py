@@ -33,6 +33,7 @@ CLASSES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "_get_ready_connection": ("timeout",),
             "_maybe_grow_pool": (),
             "_start_initial_tasks": (),
+            "_start_workers": (),
             "run_task": ("task",),
         },
         "AddConnection": {"__init__": ("pool", "attempt", "growing")},
