@@ -48,6 +48,15 @@ registry.on_open(endpoint.ensure_running)
 _taking = threading.Lock()
 
 
+def _in_child() -> None:
+    # A thread that isn't here may have held it at the fork.
+    global _taking
+    _taking = threading.Lock()
+
+
+registry.on_fork(_in_child)
+
+
 class PooledDatabaseMixin(_Base):
     """Put in front of a PostgreSQL engine's DatabaseWrapper to let it borrow from a pool."""
 

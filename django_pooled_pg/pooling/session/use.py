@@ -70,7 +70,7 @@ class Use:
         quick, raw = classes
         self.quick: _Connection = _new(quick)
         self.raw: _Connection = _new(raw)
-        self.quick.__dict__ = attributes
+        _set(self.quick, "__dict__", attributes)
         _set(self.raw, "__dict__", attributes)
         attributes[_ATTRIBUTE] = self
 
@@ -80,7 +80,7 @@ class Use:
 
     def end(self) -> None:
         """Take the handles away."""
-        self.quick.__dict__ = _RETURNED
+        _set(self.quick, "__dict__", _RETURNED)
         _set(self.raw, "__dict__", _RETURNED)
 
     def note(self, effect: int, reason: str = "") -> None:
