@@ -38,7 +38,14 @@ class WithCursors(psycopg.Connection[Any]):
         return psycopg.ClientCursor(self)
 
 
-CLASSES = [WithGetattr, WithSetattr, WithCursors]
+class WithCursorsOfItsFactory(psycopg.Connection[Any]):
+    tenant = "north"
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        return super().cursor(*args, **kwargs)
+
+
+CLASSES = [WithCursorsOfItsFactory, WithGetattr, WithSetattr, WithCursors]
 
 
 @pytest.mark.parametrize("connection_class", CLASSES)
@@ -58,6 +65,19 @@ def test_its_changes_are_undone(make_wrapper: MakeWrapper, connection_class: Any
         cursor.execute("SET work_mem = '5MB'")
     wrapper.close()
     assert fetch(wrapper, "SHOW work_mem") == "4MB"
+
+
+def test_cursors_of_its_factory_cause_no_reset(make_wrapper: MakeWrapper) -> None:
+    pool = {"max_size": 1, "connection_class": WithCursorsOfItsFactory}
+    wrapper = make_wrapper(pool=pool)
+    assert fetch(wrapper, "SELECT 1") == 1
+    lease: Any = wrapper._lease
+    assert lease is None or not lease.pool.would_reset(lease)
+    wrapper.close()
+    assert fetch(wrapper, "SELECT 1") == 1
+    wrapper.close()
+    assert wrapper.pool is not None
+    assert wrapper.pool.statistics().resets == 0
 
 
 def its_cursors(make_wrapper: MakeWrapper) -> DatabaseWrapper:

@@ -127,6 +127,7 @@ class _RawHandle(_Base):
         handle: Any = use.quick if type(use.quick).cursor is psycopg.Connection.cursor else super()
         cursor = handle.cursor(*args, **kwargs)
         if isinstance(cursor, NotingCursor):
+            cursor._conn = use.quick
             cursor.belong_to(use)
         else:
             # One that doesn't tell when it is closed is open until nobody has it.
