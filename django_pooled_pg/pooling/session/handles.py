@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
+from weakref import finalize
 
 import psycopg
 import psycopg.generators
@@ -71,7 +72,7 @@ def _handle_classes(connection_class: Any) -> tuple[Any, Any]:
 
 def _new_handles(quick_class: Any, raw_class: Any, namespace: dict[str, Any]) -> tuple[Any, Any]:
     quick, raw = object.__new__(quick_class), object.__new__(raw_class)
-    quick.__dict__ = namespace
+    set_attribute(quick, "__dict__", namespace)
     set_attribute(raw, "__dict__", namespace)
     return quick, raw
 
@@ -100,6 +101,9 @@ class _RawHandle(_Base):
 
     def __getattr__(self, name: str) -> Any:
         _current(self)  # if it was taken away, that is why
+        of_class = getattr(super(), "__getattr__", None)
+        if of_class is not None:
+            return of_class(name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -127,11 +131,22 @@ class _RawHandle(_Base):
     def pgconn(self, pgconn: Any) -> None:
         raise AttributeError("pgconn can't be set")
 
+    @property
+    def info(self) -> Any:
+        return _Info(self)
+
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         use = _current(self)
-        cursor = use.quick.cursor(*args, **kwargs)
+        # A class that makes cursors of its own does so with what notes them.
+        handle: Any = use.quick if type(use.quick).cursor is psycopg.Connection.cursor else super()
+        cursor = handle.cursor(*args, **kwargs)
         if isinstance(cursor, NotingCursor):
+            cursor._conn = use.quick
             cursor.belong_to(use)
+        else:
+            # One that doesn't tell when it is closed is open until nobody has it.
+            use.open_cursors.append(None)
+            finalize(cursor, use.cursor_is_gone).atexit = False
         return cursor
 
     def commit(self) -> None:
@@ -155,6 +170,19 @@ class _RawHandle(_Base):
             # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
             use.note(CHANGES, "a cursor of psycopg's own")
         return super().wait(gen, *args, **kwargs)
+
+
+class _Info(psycopg.ConnectionInfo):
+    """What asks its handle for libpq's connection, and so ends with it."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    @property
+    def pgconn(self) -> Any:  # type: ignore[override]
+        if not of_psycopg(sys._getframe(1)):
+            _current(self._handle).doubt = "libpq's connection was used directly"
+        return self._handle.__dict__["pgconn"]
 
 
 def _current(handle: Any) -> Use:

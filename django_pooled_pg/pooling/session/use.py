@@ -181,7 +181,7 @@ _RETURNED: dict[str, Any] = {
 
 
 def _withdraw(quick: Any, raw: Any) -> None:
-    quick.__dict__ = _RETURNED
+    set_attribute(quick, "__dict__", _RETURNED)
     set_attribute(raw, "__dict__", _RETURNED)
 
 
