@@ -1,4 +1,7 @@
-"""No slot is lost, whoever dies, forgets or is interrupted; who holds what can be told."""
+"""No slot is lost, whoever dies, forgets or is interrupted; who holds what can be told.
+
+With `tests/pooling/process/test_borrowers.py` what tests `pooling/housekeeping.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Threads and wrappers that are gone, as `process/borrowers.py` finds and `housekeeping.py` reclaims."""
+
 from __future__ import annotations
 
 import gc

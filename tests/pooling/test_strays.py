@@ -1,0 +1,81 @@
+"""What an interrupt lost is found; at which moments it may come, tests/faults/test_interrupts.py tries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from django_pooled_pg.base import DatabaseWrapper
+from django_pooled_pg.pooling import strays
+from django_pooled_pg.pooling.backing.null import AnyBacking
+from django_pooled_pg.pooling.pool import Pool
+from tests.support.waiting import wait_until
+
+MakeWrapper = Callable[..., DatabaseWrapper]
+
+
+@pytest.fixture
+def pool(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """One with an idle connection, of which nobody looks for strays but the test."""
+    wrapper = make_wrapper(pool={"max_size": 2})
+    pool = wrapper.pool
+    assert pool is not None
+    pool.give_back(pool.borrow())
+    wait_until(lambda: pool.statistics().idle == pool.statistics().size == 1)
+    monkeypatch.setattr(pool, "look_after", lambda: 60.0)
+    monkeypatch.setattr(strays, "LOOK_EVERY", 0)
+    return pool
+
+
+def backing_of(pool: Pool) -> AnyBacking:
+    backing = pool._ledger.backing
+    assert backing is not None
+    return backing
+
+
+def test_what_is_idle_or_lent_is_no_stray(pool: Pool) -> None:
+    for _ in range(5):
+        pool.strays.look()
+    lease = pool.borrow()
+    for _ in range(5):
+        pool.strays.look()
+    assert not lease.connection.closed
+    pool.give_back(lease)
+    assert pool.statistics().reclaimed == 0
+
+
+def test_a_connection_that_nobody_has_is_closed_in_the_second_look(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = backing_of(pool).take_idle()
+    assert connection is not None
+    pool.strays.look()
+    assert not connection.closed, "it may be on its way"
+    pool.strays.look()
+    assert connection.closed
+    assert "had lost a connection" in caplog.text
+    now = pool.statistics()
+    assert (now.size, now.reclaimed, now.borrows - now.returns) == (0, 1, 0)
+
+
+def test_one_that_arrives_in_between_is_left_alone(pool: Pool) -> None:
+    connection = backing_of(pool).take_idle()
+    assert connection is not None
+    pool.strays.look()
+    backing_of(pool).put(connection)
+    wait_until(lambda: pool.statistics().idle == 1)
+    pool.strays.look()
+    assert not connection.closed
+
+
+def test_a_slot_without_a_connection_is_free_again(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    backing_of(pool)._nconns += 1
+    for _ in range(strays._LOOKS_FOR_SLOTS):
+        pool.strays.look()
+        assert pool.statistics().size == 2
+    pool.strays.look()
+    assert pool.statistics().size == 1
+    assert "had lost 1 slots" in caplog.text
