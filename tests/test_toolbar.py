@@ -127,7 +127,7 @@ def test_panel() -> None:
     assert re.fullmatch(rf"{MS} \| <books> \| {MS} \| {MS} \| {MS} \| .* in fetch", second)
     assert re.fullmatch(
         rf"{MS} \| <books> \| {MS} \| {MS} so far \| {MS}"
-        rf" \| pinned by SET, to be cleaned \| .*test_toolbar.py:\d+ in query",
+        rf" \| pinned by SET, to be reset \| .*test_toolbar.py:\d+ in query",
         third,
     )
     counts = r"\d+ \| \d+ \| \d+ \| \d+"

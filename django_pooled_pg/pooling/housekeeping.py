@@ -35,7 +35,7 @@ class Housekeeping:
         self._give_back = give_back
 
     def reclaim(self, who: object) -> None:
-        """Take back what was lent to a thread that has ended or a holder that was collected."""
+        """Give back what was lent to a thread that has ended or a holder that was collected."""
         for lease in self._ledger.open_leases():
             holder = lease.living_holder()
             # Not the thread that had it connect, but the one it belongs to, which may go on with it.
@@ -47,7 +47,7 @@ class Housekeeping:
                     continue  # until nobody has it any more: then this is called again
                 holder.lease_lost()
             logger.warning(
-                "Pool %r: took back a connection that %s (%s) held for %.1f s and never returned. "
+                "Pool %r: reclaimed a connection that %s (%s) held for %.1f s and never returned. "
                 "Call django.db.connection.close() before such a thread ends.",
                 self._pool_name,
                 lease.borrower.name,

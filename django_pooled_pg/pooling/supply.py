@@ -169,7 +169,7 @@ class Supply:
             if lease not in ledger.leases:
                 return  # given up meanwhile
             ledger.leases.discard(lease)
-            # Lent and taken back at once: a count of borrows must not go backwards.
+            # Lent and given back at once: a count of borrows must not go backwards.
             ledger.counters.returns += 1
         idle = backing.take_idle_if(unwanted)
         self._drop_dead(backing, [lease.connection, *idle])

@@ -10,9 +10,9 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
   tell those who wait the server's own error; forget those who gave up.
 - `_lock`: replaced by the pool's own. Reentrant: while its thread holds it, the garbage collector
   may find a forgotten cursor, whose connection then comes back.
-- `_pool`: count and sweep idle connections, lend and take back without a detour; also the
+- `_pool`: count and sweep idle connections, lend and put without a detour; also the
   attribute of a connection that is lent.
-- `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: take back what
+- `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: put what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
 - `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`: a queue of our own.
@@ -85,7 +85,7 @@ class BaseBacking(ConnectionPool[Connection]):
 
     @property
     def size(self) -> int:
-        """Connections idle, lent, being made and being cleaned."""
+        """Connections idle, lent, being made and being reset."""
         return self._nconns
 
     def fail_waiting(self, error: Exception) -> None:
@@ -122,7 +122,7 @@ class BaseBacking(ConnectionPool[Connection]):
         return taken
 
     def put(self, connection: Connection) -> None:
-        """Take back a lent connection in psycopg_pool's way: closed ones are replaced.
+        """Put a lent connection, in psycopg_pool's way: closed ones are replaced.
 
         One that is too much since the pool was made smaller is closed.
         """

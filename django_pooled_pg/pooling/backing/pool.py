@@ -46,7 +46,7 @@ class Backing(BaseBacking):
         return connection
 
     def put_clean(self, connection: Connection, now: float) -> bool:
-        """Take back a connection that is open and clean; `now` is `time.monotonic()`.
+        """Put a connection that is open and clean among the idle ones; `now` is `time.monotonic()`.
 
         Called with the lock held. Returns `False`, and does nothing, where it has to go.
         """

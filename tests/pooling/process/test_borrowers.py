@@ -49,7 +49,7 @@ def test_a_thread_that_ends_without_closing_loses_no_slot(
     assert pool.statistics().in_use == 0
     wait_until(lambda: pool.statistics().idle == pool.statistics().size)
     assert hold(wrapper)
-    logged = [r.getMessage() for r in caplog.records if "took back" in r.getMessage()]
+    logged = [r.getMessage() for r in caplog.records if "reclaimed" in r.getMessage()]
     assert len(logged) == 20
     assert "forgetful" in logged[0]
     assert "connection.close()" in logged[0]
