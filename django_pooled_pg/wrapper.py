@@ -251,7 +251,7 @@ class PooledDatabaseMixin(_Base):
             # new, since receivers also install execute wrappers on it; and for a new receiver.
             if not session.announced_to == self._announced_to == connection_created.receivers:
                 self._announced_to = announce(self, use, session)
-                if self.connection is not None:
+                if self._lease is lease:
                     session.timezone = _timezone_of(use.quick)
             if connection_borrowed.receivers:
                 connection_borrowed.send(sender=self.__class__, connection=self)
@@ -298,6 +298,9 @@ class PooledDatabaseMixin(_Base):
         if self._being_taken:
             self._wait_for_taker()
         try:
+            # Django looks at this later; nothing is to be borrowed for who may not use it.
+            if self._thread_ident != threading.get_ident():
+                self.validate_thread_sharing()
             if self.health_check_enabled:
                 self.close_if_health_check_failed()
             if self.connection is None or BaseDatabaseWrapper.ensure_connection is not _ENSURE:
@@ -329,8 +332,6 @@ class PooledDatabaseMixin(_Base):
             else:
                 made = self.create_cursor(name)
                 cursor = self.make_cursor(made)
-            if self._thread_ident != threading.get_ident():
-                self.validate_thread_sharing()
             debug = _settings.get("DEBUG")
             if self.force_debug_cursor or (settings.DEBUG if debug is None else debug):
                 return self.make_debug_cursor(made)
@@ -473,14 +474,14 @@ class PooledDatabaseMixin(_Base):
         # Without the connection it is of no use to this wrapper, and should be found.
         return self._lease is lease and self.connection is not None
 
-    def lease_lost(self) -> None:
+    def lease_lost(self, *, by_fork: bool) -> None:
         """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""
         self._lease = self.connection = None
         self._being_taken = False  # at the fork, perhaps
         self.run_on_commit = []
         if self.in_atomic_block:
             self.closed_in_transaction = self.needs_rollback = True
-            self._forked_in_atomic = True
+            self._forked_in_atomic = by_fork
 
 
 def _borrow(wrapper: BaseDatabaseWrapper) -> bool:

@@ -42,7 +42,7 @@ def wrapper(database: dict[str, Any], django_db_blocker: Any) -> Iterator[Rememb
     [
         lambda wrapper: None,  # it goes back early
         lambda wrapper: wrapper.close_if_unusable_or_obsolete(),
-        lambda wrapper: wrapper.lease_lost(),
+        lambda wrapper: wrapper.lease_lost(by_fork=True),
         lambda wrapper: wrapper.close(),
     ],
     ids=["early", "end of a request", "fork", "close"],

@@ -45,7 +45,7 @@ class Housekeeping:
             if holder is not None:
                 if holder.allow_thread_sharing:
                     continue  # until nobody has it any more: then this is called again
-                holder.lease_lost()
+                holder.lease_lost(by_fork=False)
             logger.warning(
                 "Pool %r: reclaimed a connection that %s (%s) held for %.1f s and never returned. "
                 "Call django.db.connection.close() before such a thread ends.",

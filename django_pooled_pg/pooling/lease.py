@@ -37,7 +37,7 @@ class Holder(Protocol):
     def give_back_unused(self, lease: Lease) -> None:
         """Give that lease back if nothing needs it; called in another thread than the owner's."""
 
-    def lease_lost(self) -> None:
+    def lease_lost(self, *, by_fork: bool) -> None:
         """Forget the lease: the connection is somebody else's from now on."""
 
 

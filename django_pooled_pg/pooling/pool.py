@@ -302,7 +302,7 @@ class Pool:
         self._start_empty(self.config)
         for lease in leases:
             if (holder := lease.living_holder()) is not None:
-                holder.lease_lost()
+                holder.lease_lost(by_fork=True)
 
     # Seeing it
 

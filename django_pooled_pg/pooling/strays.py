@@ -103,7 +103,8 @@ class Strays:
             return
         logger.warning("Pool %r: an interrupt had lost a connection; closed it", self._pool_name)
         ledger = self._ledger
-        backing = None
+        # Of the pool that lent it: another one may have opened since.
+        backing = getattr(connection, "_pool", None)
         for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
             if not lease.returned:
                 lease.returned = True
@@ -116,10 +117,7 @@ class Strays:
         if backing is not None:
             backing.drop(connection)
         else:
-            # Whose it was can't be told: it may be of a pool that was closed. If its slot is one of
-            # this pool's, _count_slots() finds it.
-            connection._pool = None
-            connection.close()
+            connection.close()  # _count_slots() finds its slot
 
     def _count_slots(self) -> None:
         """Find slots that are counted as taken, but have no connection."""

@@ -75,7 +75,13 @@ def validated(alias: str, key: str, value: Any) -> Any:
     if key in _CHOICES_OR_CALLABLES:
         return _choice_or_callable(alias, key, value)
     if key == "connection_class":
-        return _imported(alias, key, value, _is_connection_class, "a psycopg.Connection subclass")
+        return _imported(
+            alias,
+            key,
+            value,
+            _is_connection_class,
+            "a psycopg.Connection subclass without __slots__",
+        )
     if key == "name":
         if value is None or isinstance(value, str):
             return value
@@ -136,7 +142,12 @@ def _other(value: object) -> str:
 
 
 def _is_connection_class(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, psycopg.Connection)
+    # Handles share a connection's __dict__: nothing may be elsewhere.
+    return (
+        isinstance(value, type)
+        and issubclass(value, psycopg.Connection)
+        and not any(vars(each).get("__slots__") for each in value.__mro__)
+    )
 
 
 def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.signals import request_finished, request_started
+from django.db import DatabaseError
 
 from django_pooled_pg.base import DatabaseWrapper
 from tests.support.queries import backend_pid, fetch
@@ -315,3 +316,39 @@ def test_a_cursor_dropped_in_another_thread(make_wrapper: MakeWrapper) -> None:
     stop.set()
     thread.join()
     assert kept == [2]
+
+
+def test_another_threads_wrapper_borrows_nothing(make_wrapper: MakeWrapper) -> None:
+    """Django refuses it; until now the connection was borrowed first, and stayed."""
+    wrapper = make_wrapper(pool={"max_size": 1})
+    errors: list[BaseException] = []
+
+    def use() -> None:
+        try:
+            fetch(wrapper, "SELECT 1")
+        except DatabaseError as ex:
+            errors.append(ex)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert "can only be used in that same thread" in str(errors[0])
+    assert wrapper._lease is None
+
+
+def test_a_transaction_of_a_thread_that_died_is_no_fork(make_wrapper: MakeWrapper) -> None:
+    made: list[DatabaseWrapper] = []
+
+    def die() -> None:
+        made.append(make_wrapper(pool={"max_size": 1}))
+        made[0].ensure_connection()
+        made[0].in_atomic_block = True
+
+    thread = threading.Thread(target=die)
+    thread.start()
+    thread.join()
+    (wrapper,) = made
+    wait_until(lambda: wrapper.connection is None)
+    with pytest.raises(DatabaseError, match="can only be used in that same thread"):
+        fetch(wrapper, "SELECT 1")
+    wrapper.in_atomic_block = False

@@ -121,7 +121,7 @@ def test_adapters_of_psycopgs_connection(wrapper: DatabaseWrapper) -> None:
 
 
 LIBPQS: dict[str, Callable[[Any], Any]] = {
-    "of a connection's info": lambda connection: connection.info.pgconn,
+    "of a transaction": lambda connection: psycopg.Transaction(connection).pgconn,
     "of a cursor": lambda connection: connection.cursor()._pgconn,
 }
 

@@ -114,7 +114,7 @@ def test_a_pool_that_fails_does_not_keep_the_others_from_it(
     def drain() -> None:
         raise LookupError("sesame")
 
-    (failing,) = [pool for pool in registry.pools() if pool.name == "pool1"]
+    (failing,) = [pool for pool in registry.pools() if (pool.alias, pool.name) == ("half", "pool1")]
     monkeypatch.setattr(failing, "drain", drain)
     with caplog.at_level(logging.ERROR):
         done = {pool["name"]: pool for pool in control("drain", "half")["done"]}

@@ -217,3 +217,11 @@ def test_bad_texts_say_which_and_what_to_write(key: str, text: Any, said: list[s
 
 def test_without_pool() -> None:
     assert without_pool({"pool.max_size": 3, "sslmode": "require"}) == {"sslmode": "require"}
+
+
+def test_a_connection_class_with_slots_is_refused() -> None:
+    class Slotted(psycopg.Connection[Any]):
+        __slots__ = ("tenant",)
+
+    with pytest.raises(ImproperlyConfigured, match="without __slots__"):
+        PoolConfig.from_settings("default", {"OPTIONS": {"pool": {"connection_class": Slotted}}})

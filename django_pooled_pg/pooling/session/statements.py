@@ -166,7 +166,7 @@ class _Reader:
                 self._changes(self._first)
         elif self._target in ("search_path", "schema") and (
             # Tables become temporary ones then, and outlive the transaction.
-            kind == LITERAL or "pg_temp" in text.lower()
+            kind == LITERAL or "pg_temp" in text.lower() or "%" in text
         ):
             self._changes(self._first)
 

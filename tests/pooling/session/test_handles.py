@@ -7,8 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from django_pooled_pg.pooling.session.cursors import note_statements
-from django_pooled_pg.pooling.session.handles import handle_classes, with_handle
+from django_pooled_pg.pooling.session.handles import (
+    _handle_classes,
+    remember_with_handles,
+    with_handle,
+)
 from django_pooled_pg.pooling.session.use import Use, use_of
 from tests.support.queries import connect
 
@@ -19,14 +22,14 @@ class Special(psycopg.Connection[Any]):
 
 
 def test_they_are_of_the_connections_class() -> None:
-    for handle in handle_classes(Special):
+    for handle in _handle_classes(Special):
         assert issubclass(handle, Special)
         assert handle.__name__ == "Special"
         assert handle.__module__ == Special.__module__
 
 
 def test_their_classes_are_made_once() -> None:
-    assert handle_classes(Special) is handle_classes(Special)
+    assert _handle_classes(Special) is _handle_classes(Special)
 
 
 def test_they_share_what_the_connection_has(connection: psycopg.Connection[Any]) -> None:
@@ -50,8 +53,7 @@ def test_a_callback_has_its_own_for_as_long_as_it_runs(database: dict[str, Any])
         raise RuntimeError("no")
 
     with connect(database) as connection:
-        note_statements(connection)
-        before = Use(connection, handle_classes(type(connection)))
+        before = Use(remember_with_handles(connection))
         with pytest.raises(RuntimeError):
             with_handle(connection, callback)
         assert use_of(connection) is before

@@ -488,3 +488,10 @@ def test_hostile_statements_take_no_time() -> None:
         assert effect_of(piece * 20_000) < CHANGES
     for piece in ('a"', "a(", "a ", "((", "$"):
         assert effect_of("SELECT " + piece * 20_000) < CHANGES
+
+
+def test_a_search_path_that_is_a_parameter_is_unknown() -> None:
+    """It may be pg_temp: tables that are made then outlive the transaction."""
+    for sql in ("SET LOCAL search_path TO %s", "SET LOCAL search_path = %s", "SET LOCAL SCHEMA %s"):
+        assert effect_of(sql) == CHANGES
+    assert effect_of("SET LOCAL search_path TO tenant") != CHANGES

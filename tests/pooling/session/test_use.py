@@ -67,5 +67,5 @@ def test_server_side_cursors_end_without_asking_the_server(
         cursor.execute("SELECT generate_series(1, 100)")
         use.end_server_cursors()
         assert cursor.closed
-        assert use.server_cursors == []
+        assert not use.server_cursors
         assert use.reason == "DECLARE"
