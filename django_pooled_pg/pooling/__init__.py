@@ -8,7 +8,7 @@ Where to look, by question:
   dropped, with those that died of the same: `Supply.drop_dead`.
 - Why does a SET pin? `session/statements.py` knows what a statement leaves, by the words that
   `session/scanner.py` finds; `session/cursors.py` notes it in the borrow's `session/use.py`;
-  `is_clean` in `session/reset.py` judges, and `Pool.is_given_back_early` asks.
+  `is_clean` in `session/reset.py` judges, and `Pool.may_end` asks.
 - What does a borrower have, and why is it of no use later? `session/handles.py`, `Use.end`.
 - What undoes a change, and when? `session/reset.py`, in a worker of the backing.
 - What does a time-out say? `exhaustion.py`. A bad setting? `config.py`, `values.py`.
