@@ -174,8 +174,12 @@ def _forget_surplus(alias: str) -> None:
 def pools() -> list[Pool]:
     """Return all pools of this process, as they were made; not those that were forgotten."""
     with _lock:
-        kept = {pool for each in _kept.values() for pool in each}
-        return [pool for pool in _alive if pool in kept]
+        return _in_order()
+
+
+def _in_order() -> list[Pool]:
+    kept = {pool for each in _kept.values() for pool in each}
+    return [pool for pool in _alive if pool in kept]
 
 
 def statistics() -> list[PoolStatistics]:

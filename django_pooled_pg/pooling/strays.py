@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from time import monotonic
+from typing import Any
 
 from .config import Connection
 from .connector import Connector
@@ -104,7 +105,7 @@ class Strays:
         logger.warning("Pool %r: an interrupt had lost a connection; closed it", self._pool_name)
         ledger = self._ledger
         # Of the pool that lent it: another one may have opened since.
-        backing = getattr(connection, "_pool", None)
+        backing = _pool_of(connection)
         for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
             if not lease.returned:
                 lease.returned = True
@@ -120,20 +121,28 @@ class Strays:
             connection.close()  # _count_slots() finds its slot
 
     def _count_slots(self) -> None:
-        """Find slots that are counted as taken, but have no connection."""
+        """Find slots that are counted as taken but have no connection, and the other way round."""
         ledger, backing = self._ledger, self._ledger.backing
         if backing is None or self._connector.making or self._connector.last_error is not None:
             self._lost_looks = 0
             return
-        have = set(backing.idle_connections()) | backing.with_workers()
+        have = backing.with_workers()
+        # On their way to a borrower they are nowhere else; those of a pool that was closed are not
+        # of this one.
+        have.update(c for c in self._connector.alive() if _pool_of(c) in (None, backing))
         have.update(x.connection for x in ledger.leases | ledger.leaving if x.backing is backing)
-        have.update(c for c in self._connector.alive() if session_of(c).in_check)
         lost = backing.size - len(have)
-        if lost <= 0 or lost != self._lost or backing.is_making():
+        if lost == 0 or lost != self._lost or backing.is_making():
             self._lost, self._lost_looks = lost, 0
             return
         self._lost_looks += 1
         if self._lost_looks >= _LOOKS_FOR_SLOTS:
-            logger.warning("Pool %r: an interrupt had lost %d slots", self._pool_name, lost)
+            logger.warning(
+                "Pool %r: an interrupt had left %d slots miscounted", self._pool_name, abs(lost)
+            )
             backing.correct_size(lost)
             self._lost_looks = 0
+
+
+def _pool_of(connection: Connection) -> Any:
+    return getattr(connection, "_pool", None)

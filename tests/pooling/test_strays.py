@@ -78,4 +78,16 @@ def test_a_slot_without_a_connection_is_free_again(
         assert pool.statistics().size == 2
     pool.strays.look()
     assert pool.statistics().size == 1
-    assert "had lost 1 slots" in caplog.text
+    assert "had left 1 slots miscounted" in caplog.text
+
+
+def test_one_that_was_given_up_is_counted_once(pool: Pool) -> None:
+    """Whoever had it after all, and was only slow, drops it or puts it back as well."""
+    backing = backing_of(pool)
+    for end in (backing.drop, backing.put):
+        connection = backing.borrow(5)
+        pool.strays.look()
+        pool.strays.look()
+        assert connection.closed
+        end(connection)
+        assert pool.statistics().size == 0

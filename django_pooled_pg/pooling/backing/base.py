@@ -98,12 +98,22 @@ class BaseBacking(ConnectionPool[Connection]):
 
     def drop(self, connection: Connection) -> None:
         """Close a connection that is lent, and count it no more."""
-        connection._pool = None
-        connection.close()
         with self._lock:
-            self._nconns -= 1
-            if self._waiting:
-                self._maybe_grow_pool()
+            if self._take_off(connection):
+                self._nconns -= 1
+                if self._waiting:
+                    self._maybe_grow_pool()
+        connection.close()
+
+    def _take_off(self, connection: Connection) -> bool:
+        """Note that a connection is lent no more; tell whether it was.
+
+        It wasn't if somebody has given it up meanwhile: it must not be counted twice.
+        """
+        if getattr(connection, "_pool", None) is not self:
+            return False
+        connection._pool = None
+        return True
 
     def take_idle_if(self, wanted: Callable[[Connection], bool]) -> list[Connection]:
         """Lend the idle connections that are wanted: each is to be put back, or dropped.
@@ -127,11 +137,14 @@ class BaseBacking(ConnectionPool[Connection]):
         One that is too much since the pool was made smaller is closed.
         """
         with self._lock:
+            if getattr(connection, "_pool", None) is not self:
+                return  # somebody has given it up meanwhile
             # Counted here, so that of two that return at once not both go for one that is too much.
             surplus = 0 < self._max_size < self._nconns
             self._nconns -= surplus
+            if surplus:
+                connection._pool = None
         if surplus:
-            connection._pool = None
             connection.close()
         else:
             self.putconn(connection)

@@ -73,14 +73,14 @@ class NullBacking(BaseBacking, NullConnectionPool[Connection]):
 
     def drop(self, connection: Connection) -> None:
         """Close a connection that is lent, and make one in its place if somebody waits."""
-        connection._pool = None
-        connection.close()
         with self._lock:
-            # At once, not one after the other, which is how pools grow.
-            if self._waiting and not 0 < self._max_size < self._nconns:
-                self.run_task(AddConnection(self))
-            else:
-                self._nconns -= 1
+            if self._take_off(connection):
+                # At once, not one after the other, which is how pools grow.
+                if self._waiting and not 0 < self._max_size < self._nconns:
+                    self.run_task(AddConnection(self))
+                else:
+                    self._nconns -= 1
+        connection.close()
 
     def _grow(self) -> None:
         # psycopg_pool's null pools never grow: those who wait when there is suddenly room (the
