@@ -25,6 +25,7 @@ def pool(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Pool:
     wait_until(lambda: pool.statistics().idle == pool.statistics().size == 1)
     monkeypatch.setattr(pool, "look_after", lambda: 60.0)
     monkeypatch.setattr(strays, "LOOK_EVERY", 0)
+    pool.strays._seen = set()  # it may have been on its way in a look before
     return pool
 
 
