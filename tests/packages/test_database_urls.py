@@ -86,7 +86,10 @@ def test_a_pool_may_be_switched_off(parse: Parse) -> None:
         ("pool.max_size=abc", "['max_size'] is a text; give a whole number"),
         ("pool.max_size=0", "['max_size'] is 0"),
         ("pool.timeout=-1", "['timeout'] is -1; give seconds"),
-        ("pool.return_at=end", "['return_at'] is another text; use one of 'request', 'transaction'"),
+        (
+            "pool.return_at=end",
+            "['return_at'] is another text; use one of 'request', 'transaction'",
+        ),
         ("pool.prewarm=yes", "['prewarm'] is another text; use one of False, True, 'wait'"),
         ("pool=20", "is 20; give a dict of options, True or False"),
     ],
