@@ -79,8 +79,10 @@ class NotingCursor(_Base):
     # No __getattr__ here: it would make psycopg's own access to each attribute slow.
     def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         self._open = None
-        self._use = use_of(connection)
+        self._use = use = use_of(connection)
         super().__init__(connection, *args, **kwargs)
+        if not use.is_of_nobody and use.session.is_proxied:
+            self.belong_to(use)
 
     def belong_to(self, use: Use) -> None:
         self._use = use

@@ -51,6 +51,12 @@ def remember_with_handles(connection: Any) -> Session:
     """Note the state of a session that is new; its borrowers get handles like `connection`."""
     note_statements(connection)
     begin_unused(connection)
+    if not issubclass(type(connection), psycopg.Connection):
+        # A proxy around one, as ddtrace's is: its borrowers get the proxy itself, which can't be
+        # taken away.
+        session = remember(connection, lambda namespace: (connection, connection))
+        session.is_proxied = True
+        return session
     return remember(
         connection, partial(_new_handles, *_handle_classes(cast(Any, type(connection))))
     )

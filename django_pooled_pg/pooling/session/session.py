@@ -61,6 +61,8 @@ class Session:
     # Makes handles that share it; the last ones, unless they were taken away. See `use.py`.
     make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
     handles: tuple[Any, Any] | None = None
+    # Whether its connection is a proxy, of which there are no handles.
+    is_proxied: bool = False
     # The class of its cursors, where that can be called directly.
     cursor_class: Any = None
     # Of the times that its cursors load.

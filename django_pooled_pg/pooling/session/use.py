@@ -77,6 +77,8 @@ class Use:
         self.open_cursors: list[None] = []
         self.quick, self.raw = session.handles or session.new_handles()
         session.namespace[_ATTRIBUTE] = self
+        if session.is_proxied:
+            self.handled = True  # nobody notes whether it was
 
     def begin_again(self, session: Session) -> None:
         """Be what the connection's cursors find, after another use in between."""
@@ -84,6 +86,8 @@ class Use:
 
     def end(self) -> None:
         """Take the handles away."""
+        if self.session.is_proxied:
+            return
         quick, raw = self.quick, self.raw
         # References don't come from nothing: if nobody has one now, nobody will, and the next
         # borrower gets the same handles.
