@@ -166,7 +166,8 @@ class Pool:
         # First of all: who is in the midst of something now, and only they, holds the connection's
         # lock, which is looked at next.
         use.end()
-        if self._reset.is_quick_to_tell and not (use.effect or use.handled or use.doubt):
+        unusual = use.effect or use.handled or use.doubt or use.refused_to_write
+        if self._reset.is_quick_to_tell and not unusual:
             # As is_clean(), for nearly all.
             clean = (
                 session.pgconn.transaction_status == IDLE
