@@ -61,7 +61,6 @@ def suite_of(description: dict[str, Any]) -> Suite:
         work=work,
         environment={
             "SUITE_SETTINGS": description["settings"],
-            **({"SUITE_APART": "1"} if "apart" in description else {}),
             **description.get("environment", {}),
         },
     )

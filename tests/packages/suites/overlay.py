@@ -19,8 +19,6 @@ _given = json.loads(os.environ["DJANGO_SUITE_DATABASES"])["default"]
 
 def _database(alias: str) -> dict[str, object]:
     test = dict(_suite.DATABASES[alias].get("TEST", {}))
-    if "SUITE_APART" in os.environ:
-        test.pop("MIRROR", None)
     # Aliases that are one database in the suite are one here.
     return {**_given, "NAME": f"{_given['NAME']}_{test.get('MIRROR', alias)}", "TEST": test}
 
