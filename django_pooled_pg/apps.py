@@ -14,7 +14,7 @@ class PooledPgConfig(AppConfig):
     verbose_name = "Pooled PostgreSQL connections"
 
     def ready(self) -> None:
-        from .monitoring.runtime_dir import note_databases
+        from .runtime_dir import note_databases
         from .prewarming import prewarm_if_serving
         from .validation import check_all, check_deploy
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from . import leftovers
 from .report import ProcessReport, checked
-from .runtime_dir import runtime_dir
+from ..runtime_dir import runtime_dir
 from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)

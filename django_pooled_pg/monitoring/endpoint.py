@@ -24,7 +24,7 @@ from typing import Any
 from ..pooling import registry
 from . import leftovers
 from .control import WrongRequest, control
-from .runtime_dir import runtime_dir
+from ..runtime_dir import runtime_dir
 from .snapshot import process_snapshot
 from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 

@@ -12,7 +12,7 @@ from ..pooling.statistics import BOUNDS
 from . import client
 from .figures import Pool, by_name
 from .report import ProcessReport
-from .runtime_dir import RuntimeDirError
+from ..runtime_dir import RuntimeDirError
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric

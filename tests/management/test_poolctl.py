@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring import client
 from django_pooled_pg.monitoring.control import ACTIONS
-from django_pooled_pg.monitoring.runtime_dir import describe, runtime_dir
+from django_pooled_pg.runtime_dir import describe, runtime_dir
 from tests.management.conftest import opens_nothing
 from tests.monitoring.members import member, read_line
 from tests.support.queries import hold

@@ -20,7 +20,7 @@ import pytest
 from django_pooled_pg.monitoring import client, report, snapshot
 from django_pooled_pg.monitoring.client import collect
 from django_pooled_pg.monitoring.report import ProcessReport
-from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError
+from django_pooled_pg.runtime_dir import RuntimeDirError
 from django_pooled_pg.monitoring.wire import MAX_TEXT
 from tests.monitoring.made_up import pool, snapshot_of
 from tests.monitoring.members import DATABASES, member, sockets

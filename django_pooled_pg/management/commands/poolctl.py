@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...monitoring import client
 from ...monitoring.control import ACTIONS
-from ...monitoring.runtime_dir import RuntimeDirError, describe, runtime_dir
+from ...runtime_dir import RuntimeDirError, describe, runtime_dir
 from ..arguments import check_alias, check_seconds
 
 

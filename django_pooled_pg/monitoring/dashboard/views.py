@@ -18,7 +18,7 @@ from django.views.decorators.http import etag, require_GET
 from django.views.defaults import permission_denied
 
 from .. import client, prometheus
-from ..runtime_dir import RuntimeDirError
+from ...runtime_dir import RuntimeDirError
 from . import page as html
 from .access import people, scrapers
 from .data import look

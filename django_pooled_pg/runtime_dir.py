@@ -66,16 +66,32 @@ def runtime_dir() -> Path:
 
     Raises `RuntimeDirError`.
     """
+    return _made(_folders(_key()))
+
+
+def shared_dir() -> Path:
+    """Return the folder that all deployments of this user share, made if need be.
+
+    It is the setting `POOLED_PG_RUNTIME_DIR`, or else the parent of the runtime folder: so workers
+    with a settings module of their own find the site's there. Raises `RuntimeDirError`.
+    """
+    return _made(_folders())
+
+
+def _folders(*key: str) -> list[Path]:
+    """Return the folder, and before it those above that are ours, too."""
     configured = getattr(settings, "POOLED_PG_RUNTIME_DIR", None)
-    if configured is not None:
-        path = _path(configured)
-        if not path.is_absolute():
-            raise RuntimeDirError(f"POOLED_PG_RUNTIME_DIR is not an absolute path: '{path}'.")
-        folders = [path]
-    else:
+    if configured is None:
         ours = Path(tempfile.gettempdir(), f"django_pooled_pg-{os.geteuid()}")
-        path = ours / _key()
-        folders = [ours, path]
+        return [ours, *(ours / each for each in key)]
+    path = _path(configured)
+    if not path.is_absolute():
+        raise RuntimeDirError(f"POOLED_PG_RUNTIME_DIR is not an absolute path: '{path}'.")
+    return [path]
+
+
+def _made(folders: list[Path]) -> Path:
+    path = folders[-1]
     limit = _SOCKET_PATH_LIMIT - _SOCKET_NAME_ROOM
     if (length := len(os.fsencode(path))) > limit:
         raise RuntimeDirError(

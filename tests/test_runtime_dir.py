@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from django_pooled_pg.monitoring.runtime_dir import RuntimeDirError, describe, runtime_dir
+from django_pooled_pg.runtime_dir import RuntimeDirError, describe, runtime_dir
 from tests.monitoring.members import short_folder
 from tests.support.processes import run_script
 
@@ -60,7 +60,7 @@ def test_same_settings_name_in_another_place_is_another_project(
 DATABASE = {"ENGINE": "django_pooled_pg", "HOST": "db.internal", "PORT": 5432, "NAME": "shop"}
 
 SHOW = """
-from django_pooled_pg.monitoring.runtime_dir import runtime_dir
+from django_pooled_pg.runtime_dir import runtime_dir
 print(runtime_dir())
 """
 

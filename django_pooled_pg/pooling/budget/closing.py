@@ -1,0 +1,51 @@
+"""Owns closing connections so that their sessions have ended when their slots are free again."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterable
+from time import monotonic
+
+import psycopg
+
+from ..config import Connection
+
+# Seconds for all of them. A session that takes longer ends by itself.
+_LIMIT = 0.3
+
+
+def close_and_wait(connections: Iterable[Connection]) -> None:
+    """Close connections, and wait until the server has closed them, too.
+
+    A session lives on for a moment when its client has gone, and counts for the server's limits.
+    """
+    sockets = [socket for each in connections if (socket := _close(each)) is not None]
+    deadline = monotonic() + _LIMIT
+    try:
+        for socket in sockets:
+            _wait_for_end(socket, deadline)
+    finally:
+        for socket in sockets:
+            os.close(socket)
+
+
+def _close(connection: Connection) -> int | None:
+    """Close it; return a descriptor of its socket that is open yet, to be closed."""
+    try:
+        socket = os.dup(connection.pgconn.socket)
+    except (psycopg.Error, OSError):  # it was closed already, or no descriptor is left
+        socket = None
+    connection.close()
+    return socket
+
+
+def _wait_for_end(socket: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    while poll.poll(max(0.0, deadline - monotonic()) * 1000):
+        try:
+            if not os.read(socket, 4096):
+                return
+        except OSError:  # it was reset, which is an end, too
+            return

@@ -1,0 +1,121 @@
+"""Owns the rules: who may take a free slot, and who gives connections up to whom.
+
+Pure: it decides by the records of the members, one's own among them. All decide by the same rules,
+one after the other, so that together they give up what is wanted and not more:
+
+1. Idle connections beyond `min_size` go first, whoever has them.
+2. Then who has more than its fair share gives up the next that are returned, to those who have
+   less. The fair share is the budget by the number of members that want or use connections.
+3. Where there are more members than slots, those that have none wait for their turn: who has had
+   connections longest gives one up, after a second at the earliest.
+
+No thrash: who got a connection keeps it for `TENURE`, unless another has none; and between members
+that have their fair shares nothing moves but what has been idle for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from .records import FRESH, Record
+
+# Seconds for which who got a slot keeps it.
+TENURE = 1.0
+# Seconds that idle connections have time to arrive before others are given up.
+_IDLE_FIRST = 0.02
+_TURN_AFTER = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gift:
+    """How many connections a member has to give up.
+
+    `idle` of those that idle beyond its `min_size`; `returned` as they are returned, or of any that
+    are idle. `urgent`: somebody has none, so that it doesn't matter how new they are.
+    """
+
+    idle: int = 0
+    returned: int = 0
+    urgent: bool = False
+
+
+def limit_of(records: Collection[Record]) -> int:
+    """Return the budget: the smallest, where settings differ."""
+    return min(record.limit for record in records)
+
+
+def claims_of(records: Collection[Record], now: float) -> list[Record]:
+    """Return the members that want slots."""
+    return [record for record in records if record.wanted and now - record.seen < FRESH]
+
+
+def may_take(me: Record, records: Collection[Record], now: float) -> bool:
+    """Tell whether `me` may take a slot, should one be free: not one that is for another."""
+    claims = [claim for claim in claims_of(records, now) if claim.index != me.index]
+    if not claims:
+        return True
+    share = _fair_share(records, now)
+    free = limit_of(records) - sum(record.held for record in records)
+    ahead = claims if not me.wanted else [c for c in claims if _rank(c, share) < _rank(me, share)]
+    return free > sum(_due(claim, share) for claim in ahead)
+
+
+def _rank(claim: Record, share: int) -> tuple[bool, bool, float]:
+    """Who has none comes first, then who has less than a fair share, then who waits longest."""
+    return claim.held > 0, claim.held >= share, claim.since
+
+
+def _due(claim: Record, share: int) -> int:
+    if not claim.held:
+        return 1
+    return min(claim.wanted, share - claim.held) if claim.held < share else claim.wanted
+
+
+def _fair_share(records: Collection[Record], now: float) -> int:
+    claims = claims_of(records, now)
+    contenders = sum(bool(record.busy) or record in claims for record in records)
+    return max(1, limit_of(records) // max(1, contenders))
+
+
+def gift_of(me: Record, records: Collection[Record], now: float) -> Gift:
+    """Return what `me` has to give up now; `records` has those of all, also of `me`."""
+    claims = claims_of(records, now)
+    promised = sum(record.promised for record in records if record.index != me.index)
+    missing = sum(record.held for record in records) - limit_of(records) - promised
+    needs_idle = sum(claim.wanted for claim in claims) + missing
+    if needs_idle <= 0:
+        return Gift()
+    urgent = any(not claim.held for claim in claims)
+    returned = _beyond_share(me, records, claims, missing, now)
+    if not returned:
+        returned = _turn(me, records, claims, missing, now)
+    return Gift(idle=needs_idle, returned=returned, urgent=urgent)
+
+
+def _beyond_share(
+    me: Record, records: Collection[Record], claims: list[Record], missing: int, now: float
+) -> int:
+    share = _fair_share(records, now)
+    poor = [claim for claim in claims if claim.held < share and claim.index != me.index]
+    if missing <= 0 and all(now - claim.since < _IDLE_FIRST for claim in poor):
+        return 0  # those that are idle somewhere are on their way
+    if now - me.got_at < TENURE:
+        poor = [claim for claim in poor if not claim.held]
+        wanted = len(poor)
+    else:
+        wanted = sum(min(claim.wanted, share - claim.held) for claim in poor)
+    return max(0, min(wanted + missing, me.held - share))
+
+
+def _turn(
+    me: Record, records: Collection[Record], claims: list[Record], missing: int, now: float
+) -> int:
+    none = [claim for claim in claims if not claim.held and now - claim.since >= _TURN_AFTER]
+    share = _fair_share(records, now)
+    if any(record.held > share for record in records if record.busy or record in claims):
+        return 0  # one of those gives, by the rule before this
+    givers = [record for record in records if record.held and now - record.got_at >= TENURE]
+    givers.sort(key=lambda giver: (giver.busy + giver.wanted > 0, -giver.held, giver.got_at))
+    wanted = min(len(none), len(none) + missing)
+    return int(any(giver.index == me.index for giver in givers[: max(0, wanted)]))
