@@ -14,8 +14,8 @@ class PooledPgConfig(AppConfig):
     verbose_name = "Pooled PostgreSQL connections"
 
     def ready(self) -> None:
-        from .runtime_dir import note_databases
         from .prewarming import prewarm_if_serving
+        from .runtime_dir import note_databases
         from .validation import check_all, check_deploy
 
         note_databases()

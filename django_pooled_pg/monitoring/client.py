@@ -17,9 +17,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from ..runtime_dir import runtime_dir
 from . import leftovers
 from .report import ProcessReport, checked
-from ..runtime_dir import runtime_dir
 from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)

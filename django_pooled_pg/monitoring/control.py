@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..pooling import registry
 from ..pooling.pool import Pool
-from .snapshot import process_name
+from ..pooling.process.naming import process_name
 
 logger = logging.getLogger(__name__)
 

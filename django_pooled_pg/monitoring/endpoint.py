@@ -22,9 +22,9 @@ from time import monotonic
 from typing import Any
 
 from ..pooling import registry
+from ..runtime_dir import runtime_dir
 from . import leftovers
 from .control import WrongRequest, control
-from ..runtime_dir import runtime_dir
 from .snapshot import process_snapshot
 from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 

@@ -9,10 +9,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ..pooling.statistics import BOUNDS
+from ..runtime_dir import RuntimeDirError
 from . import client
 from .figures import Pool, by_name
 from .report import ProcessReport
-from ..runtime_dir import RuntimeDirError
 
 if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric

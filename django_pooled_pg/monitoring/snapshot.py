@@ -7,15 +7,14 @@ no connection parameters: what is shown here ends on screens and in log files.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import asdict
-from pathlib import PurePath
 from typing import Any
 
 from ..pooling import registry
 from ..pooling.lease import Lease, place_of
 from ..pooling.pool import Pool
+from ..pooling.process.naming import process_name
 
 # Raised when a key is taken away or changes its meaning; new keys may come without.
 VERSION = 1
@@ -64,23 +63,6 @@ def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
         "pinned": (lease.use.reason or "?") if lease.pinned else None,
         "place": place_of(lease),
     }
-
-
-def process_name() -> str:
-    """Return a short name of what runs in this process."""
-    return _name_of(sys.argv)
-
-
-def _name_of(argv: list[str]) -> str:
-    script = PurePath(argv[0] if argv else "")
-    # `python -m gunicorn` runs .../gunicorn/__main__.py.
-    name = script.parent.name if script.name == "__main__.py" else script.name
-    if name in ("", "-c", "-m"):
-        return "python"
-    # Of the arguments only Django's subcommand: others may be anything, secrets too.
-    if name in ("manage.py", "django-admin", "django") and argv[1:] and argv[1][:1] != "-":
-        return f"{name} {argv[1]}"
-    return name
 
 
 def _restart_clock_in_child() -> None:

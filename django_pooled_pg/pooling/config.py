@@ -63,6 +63,8 @@ class PoolConfig:
     leak_threshold: float | None = None
     connection_class: type[psycopg.Connection[Any]] = psycopg.Connection
     prewarm: Prewarm = False
+    budget: int | None = None
+    budget_name: str | None = None
     pool_class: Literal["pool", "null"] = "pool"
 
     @classmethod
@@ -100,12 +102,22 @@ class PoolConfig:
         }
         return _build(alias, {**value, **from_url})
 
-    def resized(self, alias: str, min_size: int | None, max_size: int | None) -> PoolConfig:
+    def resized(
+        self,
+        alias: str,
+        min_size: int | None,
+        max_size: int | None,
+        budget: int | None = None,
+    ) -> PoolConfig:
         """Return the same with other sizes; `None` leaves one as it is.
 
-        Raises `ImproperlyConfigured`.
+        A `max_size` that was as large as the budget is so again. Raises `ImproperlyConfigured`.
         """
-        given = {"min_size": min_size, "max_size": max_size}
+        if budget is not None and self.budget is None:
+            raise Invalid(alias, "budget", "isn't set, so there is none to be changed")
+        if budget is not None and max_size is None and self.max_size == self.budget:
+            max_size = budget
+        given = {"min_size": min_size, "max_size": max_size, "budget": budget}
         sizes = {k: size(alias, k, v) for k, v in given.items() if v is not None}
         config = replace(self, **sizes)  # type: ignore[arg-type]
         _check_sizes(alias, config)
@@ -161,13 +173,22 @@ def _build(alias: str, given: Mapping[str, Any]) -> PoolConfig:
     if values.get("max_size", 0) is None:  # psycopg_pool's way to say: a fixed size
         values["max_size"] = values["min_size"]
     # A site that raised only min_size, as Django's own pool lets it, must keep working.
-    values.setdefault("max_size", max(10, values["min_size"]))
+    values.setdefault("max_size", values.get("budget") or max(10, values["min_size"]))
     config = replace(PoolConfig(), **values)
     _check_sizes(alias, config)
     return config
 
 
 def _check_sizes(alias: str, config: PoolConfig) -> None:
+    if config.budget is None and config.budget_name is not None:
+        raise Invalid(alias, "budget_name", "is set, but 'budget' is not: give a number, too")
+    if config.budget is not None and config.budget < config.min_size:
+        raise Invalid(
+            alias,
+            "budget",
+            f"is {config.budget}, less than min_size {config.min_size}, which each process keeps; "
+            "raise the budget, or lower min_size",
+        )
     if config.pool_class == "null":
         if config.min_size:
             raise Invalid(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg
@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from .backing.versions import check_connection
+from .budget.fullness import says_full
+from .budget.place import Place
 from .config import Connection, ConnectionCallback
 from .process.fork import detach_from_server
 from .process.locks import Lock, RLock
@@ -34,6 +36,12 @@ class SessionMaker:
     open: Callable[[dict[str, Any]], Connection]
     # Puts on a session that was reset what `open` had configured.
     configure: Callable[[Connection], None]
+    # Where the budget is that they count for, if there is one.
+    budget: Place | None = None
+
+
+# Seconds between attempts to connect where a session that has given its slot up may still be there.
+_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.1)
 
 
 class Connector:
@@ -74,14 +82,14 @@ class Connector:
         try:
             connection = self._made(kwargs)
         except (psycopg.Error, ImproperlyConfigured) as ex:
-            self._failed(ex)
+            self.failed(ex)
             raise
         except Exception as ex:  # of `configure`: what users catch is an OperationalError
             error = psycopg.OperationalError(
                 f"Pool {self._pool_name!r} can't connect: {type(ex).__name__}: {ex}"
             )
             error.__cause__ = ex
-            self._failed(error)
+            self.failed(error)
             raise error from ex
         finally:
             with self._lock:
@@ -124,7 +132,7 @@ class Connector:
 
     def _open(self, kwargs: dict[str, Any]) -> Connection:
         try:
-            return self._make.open(kwargs)
+            return self._opened_in_time(kwargs)
         except Untold as ex:
             error = ex
         except (psycopg.Error, ImproperlyConfigured):
@@ -135,6 +143,16 @@ class Connector:
         raise psycopg.OperationalError(
             f"Pool {self._pool_name!r} can't connect: {error}"
         ) from error.__cause__
+
+    def _opened_in_time(self, kwargs: dict[str, Any]) -> Connection:
+        for pause in _PAUSES if self._make.budget is not None else ():
+            try:
+                return self._make.open(kwargs)
+            except psycopg.OperationalError as ex:
+                if not says_full(ex):
+                    raise
+            sleep(pause)
+        return self._make.open(kwargs)
 
     def configure_again(self, connection: Connection) -> None:
         """Put on a session that was reset what it was given when it was new."""
@@ -154,10 +172,18 @@ class Connector:
                 f"{status.name}; let it end its transaction."
             )
 
-    def _failed(self, error: Exception) -> None:
+    @property
+    def budget(self) -> Place | None:
+        """Where the budget is that its connections count for, if there is one."""
+        return self._make.budget
+
+    def failed(self, error: Exception) -> None:
+        """Note that no connection could be made."""
         with self._lock:
             self.failures += 1
             self.last_error = error
+        if self._make.budget is not None and says_full(error):
+            return  # others give up what is idle there: it is worth to wait for that
         others = any(seems_connected(connection) for connection in self.alive())
         # With other connections at work there is something to wait for; without, waiting
         # until the timeout would only hide the server's answer.

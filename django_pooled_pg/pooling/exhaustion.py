@@ -28,6 +28,7 @@ def explain(
     leases: Sequence[Lease],
     waiting: int,
     connect_error: Exception | None,
+    budget: str = "",
 ) -> str:
     """Say what happened, in which pool, who holds the connections, and what to do about it."""
     if isinstance(cause, TooManyRequests):
@@ -47,6 +48,8 @@ def explain(
         message += f" Held longest by: {printable(describe_longest(leases))}."
     if connect_error is not None:
         message += f" The last attempt to connect failed: {printable(str(connect_error))}."
+    if budget:
+        message += f" {budget}"
     if isinstance(cause, Paused):
         return f"{message} To go on: manage.py poolctl resume {alias}"
     if leases or isinstance(cause, TooManyRequests):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from psycopg_pool import PoolClosed
 
@@ -22,6 +23,9 @@ from .ledger import Ledger
 from .process import gevent_order
 from .session.liveness import answers
 from .session.session import session_of
+
+if TYPE_CHECKING:
+    from .budget.member import Member
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,17 @@ class Supply:
         self._connector = connector
         self._on_open = on_open
         self.gate = Gate()
+        # Its part in the budget, if there is one.
+        self.member: Member | None = None
+        if connector.budget is not None:
+            from .budget.member import Member  # not everywhere: Windows has no fcntl
+
+            self.member = Member(
+                name, connector.budget, config, connector.alive, connector.failed, self._backing
+            )
+
+    def _backing(self) -> AnyBacking | None:
+        return self._ledger.backing
 
     def opened(self) -> AnyBacking:
         """Return the psycopg_pool, opened now if need be.
@@ -63,7 +78,9 @@ class Supply:
                 if not self.gate.is_open():
                     raise PoolClosed("paused")
                 gevent_order.refuse(self._name)
-                backing = make_backing(self._name, self.config, self._connector, ledger.lock)
+                backing = make_backing(
+                    self._name, self.config, self._connector, ledger.lock, self.member
+                )
                 backing.open()
                 # Not before: one that an interrupt left half open must not be found here.
                 ledger.backing = backing
@@ -89,6 +106,8 @@ class Supply:
             threading.Thread(target=backing.close, args=(timeout,), daemon=True).start()
         else:
             backing.close(timeout)
+        if self.member is not None:
+            self.member.wake()
 
     def drain(self) -> None:
         """Replace all connections by new ones: idle ones now, lent ones when they return."""
@@ -112,21 +131,28 @@ class Supply:
         """Let those who wait since `pause()` go on."""
         self.gate.open()
 
-    def resize(self, min_size: int | None = None, max_size: int | None = None) -> None:
-        """Change `min_size`, `max_size` or both, until this process ends.
+    def resize(
+        self,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        budget: int | None = None,
+    ) -> None:
+        """Change `min_size`, `max_size` or `budget`, until this process ends.
 
         Idle connections that are too many are closed now, lent ones when they return. Raises
         `ImproperlyConfigured` for sizes that don't go together.
         """
         ledger = self._ledger
         with ledger.lock:
-            self.config = config = self.config.resized(self._alias, min_size, max_size)
+            self.config = config = self.config.resized(self._alias, min_size, max_size, budget)
             backing = ledger.backing
             surplus = (
                 backing.resize_to(config.min_size, config.max_size) if backing is not None else []
             )
         for connection in surplus:
             connection.close()
+        if self.member is not None:
+            self.member.resize(config)
         if backing is not None:
             backing.fill()
 

@@ -21,6 +21,7 @@ _MOST_CONNECTIONS = 262_143
 _SIZES = {
     "min_size": (0, _MOST_CONNECTIONS),
     "max_size": (0, _MOST_CONNECTIONS),
+    "budget": (1, _MOST_CONNECTIONS),
     "max_waiting": (0, 2**31 - 1),
     # Each is a thread, and started with the pool.
     "num_workers": (1, 1000),
@@ -65,7 +66,8 @@ class Invalid(ImproperlyConfigured):
 def validated(alias: str, key: str, value: Any) -> Any:
     """Return the value of a known option as the pool uses it, or raise `Invalid`."""
     if key in _SIZES:
-        return None if value is None and key == "max_size" else size(alias, key, value)
+        may_be_none = key in ("max_size", "budget")
+        return None if value is None and may_be_none else size(alias, key, value)
     if key in _TIMES:
         return None if value is None and key == "leak_threshold" else _time(alias, key, value)
     if key == "credentials":
@@ -82,7 +84,7 @@ def validated(alias: str, key: str, value: Any) -> Any:
             _is_connection_class,
             "a psycopg.Connection subclass without __slots__",
         )
-    if key == "name":
+    if key in ("name", "budget_name"):
         if value is None or isinstance(value, str):
             return value
         raise Invalid(alias, key, f"is {shown(value)}; give a string")

@@ -68,7 +68,9 @@ class Waiting:
             self._ledger.counters.exhausted += 1
         config, leases = self._supply.config, self._ledger.open_leases()
         connect_error = self._connector.last_error
+        member = self._supply.member
+        budget = member.describe() if member is not None else ""
         message = explain(
-            self._alias, self._pool_name, config, cause, leases, waiting, connect_error
+            self._alias, self._pool_name, config, cause, leases, waiting, connect_error, budget
         )
         return PoolExhausted(message, alias=self._alias, timeout=config.timeout)

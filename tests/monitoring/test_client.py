@@ -20,8 +20,8 @@ import pytest
 from django_pooled_pg.monitoring import client, report, snapshot
 from django_pooled_pg.monitoring.client import collect
 from django_pooled_pg.monitoring.report import ProcessReport
-from django_pooled_pg.runtime_dir import RuntimeDirError
 from django_pooled_pg.monitoring.wire import MAX_TEXT
+from django_pooled_pg.runtime_dir import RuntimeDirError
 from tests.monitoring.made_up import pool, snapshot_of
 from tests.monitoring.members import DATABASES, member, sockets
 from tests.support.processes import start_script

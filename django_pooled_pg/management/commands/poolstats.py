@@ -21,8 +21,8 @@ from ...monitoring import client, render, watch
 from ...monitoring.advice import advise
 from ...monitoring.cells import longest_held
 from ...monitoring.report import ProcessReport
-from ...runtime_dir import RuntimeDirError
 from ...monitoring.server import ServerSide, server_sides
+from ...runtime_dir import RuntimeDirError
 from ...wrapper import PooledDatabaseMixin
 from ..arguments import check_alias, check_seconds
 

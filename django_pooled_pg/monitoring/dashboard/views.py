@@ -17,8 +17,8 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import etag, require_GET
 from django.views.defaults import permission_denied
 
-from .. import client, prometheus
 from ...runtime_dir import RuntimeDirError
+from .. import client, prometheus
 from . import page as html
 from .access import people, scrapers
 from .data import look

@@ -13,7 +13,7 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_pool`: count and sweep idle connections, lend and put without a detour; also the
   attribute of a connection that is lent.
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: put what
-  needs no more thought.
+  needs no more thought; tell how new a connection is that others want.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
 - `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`: a queue of our own.
 """
@@ -29,10 +29,12 @@ from typing import Any
 from weakref import WeakSet
 
 from psycopg_pool import ConnectionPool
+from psycopg_pool.base import AttemptWithBackoff
 from psycopg_pool.pool import MaintenanceTask, ReturnConnection
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
+from .slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +67,15 @@ class BaseBacking(ConnectionPool[Connection]):
 
     # Whether those who wait for a pool to open were told that this one is.
     announced = False
+    # Where each connection gets its slot of the budget; `None` without a budget.
+    slots: Slots | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # The limit that was set: `_max_size` is less while connections are promised to others.
+        self.most = self._max_size
+        # How many connections are given up to others as they are returned. Guarded by the lock.
+        self._promised = 0
         # What workers do, or are going to do, with connections. Guarded by the lock.
         self._calls: WeakSet[_Call] = WeakSet()
 
@@ -140,11 +148,15 @@ class BaseBacking(ConnectionPool[Connection]):
             if getattr(connection, "_pool", None) is not self:
                 return  # somebody has given it up meanwhile
             # Counted here, so that of two that return at once not both go for one that is too much.
-            surplus = 0 < self._max_size < self._nconns
+            promised = self._promised > 0
+            surplus = promised or 0 < self._max_size < self._nconns
             self._nconns -= surplus
+            self._promised -= promised
             if surplus:
                 connection._pool = None
-        if surplus:
+        if promised and self.slots is not None:
+            self.slots.give_up(connection)
+        elif surplus:
             connection.close()
         else:
             self.putconn(connection)
@@ -156,6 +168,7 @@ class BaseBacking(ConnectionPool[Connection]):
         """
         with self._lock:
             self._min_size, self._max_size = min_size, max_size
+            self.most, self._promised = max_size, 0
             too_much = max(0, self._nconns - max_size)
             surplus = [self._pool.popleft() for _ in range(min(len(self._pool), too_much))]
             self._nconns -= len(surplus)
@@ -224,6 +237,21 @@ class BaseBacking(ConnectionPool[Connection]):
     def _grow(self) -> None:
         with self._lock:
             super()._maybe_grow_pool()
+
+    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
+        if self.slots is None:
+            super()._add_connection(attempt, growing)
+        elif (slot := self.slots.take()) is not None:
+            try:
+                super()._add_connection(attempt, growing)
+            finally:
+                self.slots.settle(slot)
+        else:
+            with self._lock:
+                self._nconns -= 1
+                if growing:
+                    self._growing = False
+            self.slots.want()  # not before: it looks at what is counted
 
     def with_workers(self) -> set[Connection]:
         """Return the connections that workers have, or are going to have."""

@@ -11,15 +11,17 @@ from typing import Any, TypeAlias
 
 from psycopg.errors import ConnectionTimeout
 from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool.base import AttemptWithBackoff
 from psycopg_pool.pool import AddConnection
 
 from ..config import Connection, PoolConfig
-from .base import BaseBacking
-from .pool import Backing
+from .pool import Backing, ShortBackoff
+from .sharing import SharingBacking
+from .slots import Slots
 from .versions import check_pool
 
 
-class NullBacking(BaseBacking, NullConnectionPool[Connection]):
+class NullBacking(SharingBacking, NullConnectionPool[Connection]):
     """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
 
     def borrow(self, timeout: float) -> Connection:
@@ -29,9 +31,13 @@ class NullBacking(BaseBacking, NullConnectionPool[Connection]):
         would wait for all those before it. Raises what `Backing.borrow` raises, and whatever the
         server says.
         """
+        slots = self.slots
         with self._lock:
             self._check_open_getconn()
             room = self.max_size == 0 or self._nconns < self.max_size
+            # Not a new one, which an interrupt here could lose: that a worker gets.
+            slot = slots.take_spare() if room and slots is not None else None
+            room = room and (slot is not None or slots is None)
             self._nconns += room
         if not room:
             return super().borrow(timeout)
@@ -43,6 +49,9 @@ class NullBacking(BaseBacking, NullConnectionPool[Connection]):
         except BaseException as ex:
             self._no_connection(ex)
             raise
+        finally:
+            if slot is not None and slots is not None:
+                slots.settle(slot)
         connection._pool = self
         return connection
 
@@ -55,6 +64,11 @@ class NullBacking(BaseBacking, NullConnectionPool[Connection]):
         if alone and isinstance(error, Exception):
             # Nobody will return one to those who wait.
             self.fail_waiting(error)
+
+    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
+        if self.slots is not None and attempt is None:
+            attempt = ShortBackoff(timeout=self.reconnect_timeout)
+        super()._add_connection(attempt, growing)
 
     def _get_ready_connection(self, timeout: float | None) -> None:
         if timeout is not None and timeout <= 0.0:
@@ -94,7 +108,11 @@ AnyBacking: TypeAlias = Backing | NullBacking
 
 
 def make_backing(
-    name: str, config: PoolConfig, connector: Any, lock: threading.RLock
+    name: str,
+    config: PoolConfig,
+    connector: Any,
+    lock: threading.RLock,
+    slots: Slots | None = None,
 ) -> AnyBacking:
     """Make a pool that isn't open yet; `connector` is what it calls `connect` of."""
     backing = (NullBacking if config.pool_class == "null" else Backing)(
@@ -113,4 +131,5 @@ def make_backing(
     )
     check_pool(backing)
     backing._lock = lock
+    backing.slots = slots
     return backing

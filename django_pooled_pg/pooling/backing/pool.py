@@ -9,7 +9,7 @@ from psycopg_pool.base import AttemptWithBackoff
 from psycopg_pool.pool import Schedule, ShrinkPool
 
 from ..config import Connection
-from .base import BaseBacking
+from .sharing import SharingBacking
 
 
 class ShortBackoff(AttemptWithBackoff):
@@ -27,7 +27,7 @@ class ShortBackoff(AttemptWithBackoff):
         self.delay = min(self.delay, self.LONGEST_DELAY)
 
 
-class Backing(BaseBacking):
+class Backing(SharingBacking):
     """A `ConnectionPool` that connects when somebody asks for a connection."""
 
     def take_idle(self) -> Connection | None:

@@ -19,7 +19,7 @@ _REFUSALS = (
 # The fewest that are still allowed, by the limits for the role, the database and all. Every role may
 # read these. As in `monitoring/server.py`: what kind a session of another role is, is hidden.
 _ROOM = b"""
-SELECT min(allowed), min(room - allowed / 20) FROM (
+SELECT min(room - allowed / 20) FROM (
   SELECT rolconnlimit AS allowed, rolconnlimit - (
            SELECT count(*) FROM pg_stat_activity WHERE usesysid = pg_roles.oid
               AND coalesce(backend_type, 'client backend') = 'client backend') AS room
@@ -55,5 +55,5 @@ def missing_room(connection: Connection) -> int:
         (result,) = exchange(connection, _ROOM)
     except psycopg.ProgrammingError:
         return 0  # not PostgreSQL, or one whose catalogs are closed
-    room = result.get_value(0, 1)
+    room = result.get_value(0, 0)
     return max(0, 1 - int(room)) if room is not None else 0

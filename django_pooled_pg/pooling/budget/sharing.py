@@ -31,13 +31,14 @@ _TURN_AFTER = 0.1
 class Gift:
     """How many connections a member has to give up.
 
-    `idle` of those that idle beyond its `min_size`; `returned` as they are returned, or of any that
-    are idle. `urgent`: somebody has none, so that it doesn't matter how new they are.
+    `idle` of those that idle beyond its `min_size`, `returned` as they are returned. `urgent`:
+    somebody has none, so that it doesn't matter how new they are. `turn`: nor `min_size`.
     """
 
     idle: int = 0
     returned: int = 0
     urgent: bool = False
+    turn: bool = False
 
 
 def limit_of(records: Collection[Record]) -> int:
@@ -88,8 +89,9 @@ def gift_of(me: Record, records: Collection[Record], now: float) -> Gift:
         return Gift()
     urgent = any(not claim.held for claim in claims)
     returned = _beyond_share(me, records, claims, missing, now)
-    if not returned:
-        returned = _turn(me, records, claims, missing, now)
+    turn = 0 if returned else _turn(me, records, claims, missing, now)
+    if turn:
+        return Gift(idle=turn, returned=turn, urgent=True, turn=True)
     return Gift(idle=needs_idle, returned=returned, urgent=urgent)
 
 

@@ -1,0 +1,73 @@
+"""Owns how a backing gives connections up to other processes of its budget, and grows by theirs.
+
+Uses psycopg_pool's private names as `base.py` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from psycopg_pool.pool import AddConnection
+
+from ..config import Connection
+from .base import BaseBacking
+
+
+class SharingBacking(BaseBacking):
+    """What both kinds of psycopg_pool can do where they share a budget."""
+
+    def wanted(self) -> int:
+        """Return how many connections would be lent at once, were they made."""
+        with self._lock:
+            return min(len(self._waiting), self._room())
+
+    def _room(self) -> int:
+        return len(self._waiting) if self.most == 0 else max(0, self.most - self._nconns)
+
+    @property
+    def busy(self) -> int:
+        """Connections that aren't idle."""
+        return self._nconns - len(self._pool)
+
+    def grow(self, slots: int) -> None:
+        """Make connections for those who wait, as many as there are slots at the most."""
+        with self._lock:
+            if self._closed:
+                return
+            for _ in range(min(slots, len(self._waiting), self._room())):
+                self._nconns += 1
+                self.run_task(AddConnection(self))
+
+    def promise(self, returns: int) -> None:
+        """Give that many connections up as they are returned, in place of those promised before."""
+        with self._lock:
+            if not returns and not self._promised:
+                return
+            self._promised = min(returns, self._nconns)
+            self._max_size = self._nconns - self._promised if self._promised else self.most
+            if self._waiting and not self._promised:
+                self._maybe_grow_pool()
+
+    def give_up_idle(
+        self, count: int, keep: int, may_go: Callable[[Connection], bool]
+    ) -> list[Connection]:
+        """Return idle connections, which count no more, to be closed; `keep` are kept.
+
+        `may_go` is called with the lock held: it must not wait.
+        """
+        found: list[Connection] = []
+        with self._lock:
+            for connection in self._pool:  # those idle longest come first
+                if len(found) >= min(count, self._nconns - keep):
+                    break
+                if may_go(connection):
+                    found.append(connection)
+            for connection in found:
+                self._pool.remove(connection)
+            self._nconns -= len(found)
+            self._nconns_min = min(self._nconns_min, len(self._pool))
+        return found
+
+    def made_at(self, connection: Connection) -> float:
+        """Return when a connection was made, a `time.monotonic()` reading."""
+        return float(connection._created_at)

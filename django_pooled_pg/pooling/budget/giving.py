@@ -1,0 +1,143 @@
+"""Owns giving connections up: to members that want them, and to others where the server is full."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+
+import psycopg
+
+from ..backing.null import AnyBacking
+from ..config import Connection
+from ..session.session import session_of
+from .fullness import missing_room
+from .membership import Membership
+from .records import Record
+from .sharing import claims_of, gift_of, limit_of
+
+logger = logging.getLogger(__name__)
+
+# Seconds. A connection is idle for others when it was for so long; one that is new, when it was idle
+# for longer; and where the server is full, for longer yet.
+_IDLE = 0.02
+_NEW = 1.0
+_NEW_IDLE = 0.2
+_UNUSED = 1.0
+# Between two looks at how full the server is, of all members.
+_LOOK_EVERY = 1.0
+
+
+class Giving:
+    """What one member gives up, and says of itself."""
+
+    def __init__(self, pool_name: str) -> None:
+        self._pool_name = pool_name
+        # What was logged: once is enough.
+        self._said: set[str] = set()
+
+    def tell(self, membership: Membership, record: Record) -> None:
+        """Tell the others; where that can't be done, this member is none to be shared with."""
+        try:
+            membership.tell(record)
+        except OSError as ex:  # a disk that is full; locks need no place on it
+            self._say("Pool %r: can't tell others what it needs of their budget: %s", ex)
+
+    def give(
+        self,
+        membership: Membership,
+        backing: AnyBacking | None,
+        me: Record,
+        records: list[Record],
+    ) -> tuple[list[Connection], bool]:
+        """Return connections to be closed, and whether others want more that are to come."""
+        self._compare(records)
+        if backing is None:
+            return [], False
+        now = monotonic()
+        wanted = bool([claim for claim in claims_of(records, now) if claim.index != me.index])
+        wanted = wanted or sum(record.held for record in records) > limit_of(records)
+        if not wanted:
+            me.promised = 0
+            backing.promise(0)
+            return self._make_room(membership, backing, me, records), False
+        if not membership.file.lock_giving():
+            return [], True  # somebody else is at it: then see what is missing yet
+        try:
+            return self._given(membership, backing, me), True
+        finally:
+            membership.file.unlock_giving()
+
+    def _given(self, membership: Membership, backing: AnyBacking, me: Record) -> list[Connection]:
+        # Anew: another one may just have given what was wanted.
+        now = monotonic()
+        gift = gift_of(me, membership.records(), now)
+
+        def may_go(connection: Connection) -> bool:
+            return gift.urgent or _is_idle(backing, connection, now, _IDLE)
+
+        keep = 0 if gift.turn else me.min_size
+        idle = backing.give_up_idle(gift.idle, keep, may_go)
+        me.promised = max(0, gift.returned - len(idle))
+        backing.promise(me.promised)
+        me.held -= len(idle)
+        self.tell(membership, me)
+        return idle
+
+    def _make_room(
+        self, membership: Membership, backing: AnyBacking, me: Record, records: list[Record]
+    ) -> list[Connection]:
+        """Give up what idles where the server is nearly full, as other hosts may need it."""
+        now = monotonic()
+        if max(record.looked_at for record in records) > now - _LOOK_EVERY:
+            return []
+        if backing.size <= me.min_size:
+            return []
+
+        def unused(connection: Connection) -> bool:
+            return _is_idle(backing, connection, now, _UNUSED)
+
+        idle = backing.take_idle_if(unused)
+        if not idle:
+            return []
+        me.looked_at = now
+        self.tell(membership, me)
+        asked, *others = idle
+        for connection in others:
+            backing.put(connection)
+        missing = self._asked(backing, asked)
+        return backing.give_up_idle(missing, me.min_size, unused) if missing else []
+
+    def _asked(self, backing: AnyBacking, connection: Connection) -> int:
+        session_of(connection).in_check = True
+        try:
+            missing = missing_room(connection)
+        except (psycopg.Error, TimeoutError):
+            backing.drop(connection)
+            return 0
+        finally:
+            session_of(connection).in_check = False
+        backing.put(connection)
+        return missing
+
+    def _compare(self, records: list[Record]) -> None:
+        if len({record.limit for record in records}) > 1:
+            self._say(
+                "Pool %r: processes have different budgets; the smallest counts, which is %s",
+                limit_of(records),
+            )
+        if sum(record.min_size for record in records) > limit_of(records):
+            self._say(
+                "Pool %r: 'min_size' of all processes together is more than the budget of %s: "
+                "those that idle keep less",
+                limit_of(records),
+            )
+
+    def _say(self, message: str, what: object) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning(message, self._pool_name, what)
+
+
+def _is_idle(backing: AnyBacking, connection: Connection, now: float, least: float) -> bool:
+    new = now - backing.made_at(connection) < _NEW
+    return now - session_of(connection).idle_since >= (max(least, _NEW_IDLE) if new else least)

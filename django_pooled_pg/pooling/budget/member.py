@@ -1,0 +1,365 @@
+"""Owns one pool's part in its budget: the slots it has, and the thread that shares them.
+
+How many slots it needs is never counted, but seen: one for each of its connections that is open, and
+for each that is being made. What an interrupt, an error or a callback does can't make that wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+from weakref import WeakSet
+
+import psycopg
+
+from ..backing.null import AnyBacking
+from ..backing.slots import Slot
+from ..config import Connection, PoolConfig
+from ..printable import printable
+from ..process import fork
+from ..process.locks import Lock
+from ..process.naming import process_name
+from .closing import close_and_wait
+from .giving import Giving
+from .membership import Membership
+from .place import Place
+from .records import Record
+from .sharing import limit_of, may_take
+from .slots import MEMBERS, free_bytes
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks: while nothing is wanted; and the shortest and longest while it is.
+_LOOK_EVERY = 1.0
+_SOON, _LATER = 0.01, 0.25
+
+
+class Member:
+    """Where the connections of one pool get their slots; any method may be called by any thread.
+
+    `open_connections` returns those that are open, wherever they are; `failed` gets the error why no
+    slot can be had at all; `backing` returns what lends, if anything does.
+    """
+
+    def __init__(
+        self,
+        pool_name: str,
+        place: Place,
+        config: PoolConfig,
+        open_connections: Callable[[], Collection[Connection]],
+        failed: Callable[[Exception], None],
+        backing: Callable[[], AnyBacking | None],
+    ) -> None:
+        self._pool_name = pool_name
+        self._place = place
+        self._open_connections = open_connections
+        self._failed = failed
+        self._backing = backing
+        # Guards `_slots` and `_under_way`; held for moments. Never call a backing with it.
+        self._lock = Lock()
+        # Bytes of the file that are locked for this pool, and connections that are being made.
+        self._slots: set[int] = set()
+        self._under_way: WeakSet[Slot] = WeakSet()
+        # Guards taking and releasing slots, joining and leaving. Not for borrowers.
+        self._changing = Lock()
+        self._membership: Membership | None = None
+        self.record = Record(index=-1, limit=config.budget or 0, min_size=config.min_size)
+        # Whether there was no slot since the thread looked last.
+        self._lacks = False
+        # Slots that were got for connections which workers are about to make, and when.
+        self._expected, self._expected_at = 0, 0.0
+        self._to_close: SimpleQueue[Connection] = SimpleQueue()
+        self._giving = Giving(pool_name)
+        self._pause = _SOON
+        _members.add(self)
+
+    def resize(self, config: PoolConfig) -> None:
+        """Take other sizes over."""
+        self.record.limit, self.record.min_size = config.budget or 0, config.min_size
+        self.wake()
+
+    # What a backing calls
+
+    def take(self) -> Slot | None:
+        """See `Slots.take`."""
+        if (slot := self.take_spare()) is not None:
+            return slot
+        error: psycopg.Error | None = None
+        with self._changing:
+            try:
+                membership = self._joined()
+                slot = self.take_spare() if self._take_bytes(membership, 1) else None
+            except OSError as ex:
+                error = psycopg.OperationalError(
+                    f"Pool {self._pool_name!r} can't connect: it can't use the file of its "
+                    f"{self._place.shown}: {printable(str(ex))}"
+                )
+                error.__cause__ = ex
+        if error is not None:
+            self._failed(error)
+        return slot
+
+    def want(self) -> None:
+        """See `Slots.want`."""
+        self._lacks = True
+        self.wake()
+
+    def take_spare(self) -> Slot | None:
+        """See `Slots.take_spare`."""
+        with self._lock:
+            if len(self._slots) <= self._used():
+                return None
+            slot = Slot()
+            self._under_way.add(slot)
+            self._expected = max(0, self._expected - 1)
+            return slot
+
+    def settle(self, slot: Slot) -> None:
+        """See `Slots.settle`."""
+        with self._lock:
+            self._under_way.discard(slot)
+
+    def give_up(self, connection: Connection) -> None:
+        """See `Slots.give_up`."""
+        self._to_close.put(connection)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the thread look now, as when connections were closed."""
+        membership = self._membership
+        if membership is not None:
+            membership.wake(membership.index)
+
+    # What is told
+
+    def members(self) -> list[Record]:
+        """Return what the members of the budget say, those that have most first."""
+        membership = self._membership
+        try:
+            found = membership.records() if membership is not None else []
+        except OSError:
+            return []
+        return sorted(found, key=lambda record: -record.held)
+
+    def describe(self) -> str:
+        """Say who has the slots, for an error; nothing if that can't be told."""
+        members = self.members()
+        if not members:
+            return ""
+        holders = [f"{_shown(each)} has {each.held}" for each in members if each.held]
+        more = f", {len(holders) - 8} more" if len(holders) > 8 else ""
+        wanting = sum(bool(each.wanted) for each in members)
+        return (
+            f"Of the {limit_of(members)} connections of the {self._place.shown}, "
+            f"{', '.join(holders[:8]) or 'nobody has one'}{more}; {wanting} processes want more."
+        )
+
+    # Slots. What follows is called with `_changing` held.
+
+    def _used(self) -> int:
+        return len(self._open_connections()) + len(self._under_way)
+
+    def _joined(self) -> Membership:
+        membership = self._membership
+        if membership is not None:
+            return self._join_again(membership) if membership.is_lost() else membership
+        membership = Membership(self._place)
+        # It waits for `_changing`.
+        thread = threading.Thread(target=self._run, name=f"{self._pool_name}-budget", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as ex:  # no more threads, be it for a limit or because Python exits
+            membership.leave()
+            raise OSError(f"it has no thread to share it: {ex}") from ex
+        self._enter(membership)
+        return membership
+
+    def _enter(self, membership: Membership) -> None:
+        self._membership = membership
+        self.record.index, self.record.process = membership.index, process_name()
+        self._tell(membership)
+        membership.wait_for_stragglers()
+
+    def _take_bytes(self, membership: Membership, count: int) -> int:
+        """Take free slots, if they aren't for others; return how many."""
+        taken = 0
+        while taken < count:
+            self._tell(membership)
+            records = membership.records()
+            limit = limit_of(records)
+            if not may_take(self.record, records, monotonic()):
+                break
+            # Above the limit: the budget was made smaller, and there are more than that yet.
+            if membership.file.is_locked(limit, MEMBERS - limit):
+                break
+            byte = next(free_bytes(membership.file, 0, limit), None)
+            if byte is None:
+                break
+            with self._lock:
+                self._slots.add(byte)
+            taken += 1
+            if self.record.wanted:
+                self.record.got_at = monotonic()
+        self._tell(membership)
+        return taken
+
+    def _release(self, membership: Membership, spare: int) -> None:
+        """Let others have the slots that aren't needed, but for some to spare."""
+        if monotonic() - self._expected_at > _LOOK_EVERY:
+            self._expected = 0  # the workers are gone
+        limit = min((record.limit for record in membership.records()), default=self.record.limit)
+        while True:
+            with self._lock:
+                if len(self._slots) <= self._used() + self._expected + spare:
+                    break
+                byte = max(self._slots)
+                self._slots.discard(byte)
+            membership.file.unlock(byte)
+        for byte in sorted(self._slots, reverse=True):
+            if byte < limit or (lower := next(free_bytes(membership.file, 0, limit), None)) is None:
+                break
+            with self._lock:
+                self._slots ^= {byte, lower}
+            membership.file.unlock(byte)
+
+    def _tell(self, membership: Membership) -> None:
+        backing, record = self._backing(), self.record
+        # More than it has slots only where the file was deleted.
+        record.held = max(len(self._slots), self._used())
+        record.busy = backing.busy if backing is not None else len(self._open_connections())
+        record.seen = monotonic()
+        self._giving.tell(membership, record)
+
+    # In the thread
+
+    def _run(self) -> None:
+        said = False
+        while True:
+            try:
+                with self._changing:
+                    pause = self._look()
+                said = False
+            except Exception as ex:  # others rely on it
+                if not said:
+                    logger.warning(
+                        "Pool %r: can't share its %s: %s",
+                        self._pool_name,
+                        self._place.shown,
+                        ex,
+                        exc_info=not isinstance(ex, OSError),
+                    )
+                said, pause = True, _LOOK_EVERY
+            membership = self._membership
+            if pause is None or membership is None:
+                return
+            try:
+                membership.wait(pause)
+            except OSError:  # it has become another one
+                pass
+
+    def _look(self) -> float | None:
+        """Do what is due; return in how many seconds to come again, `None` for never."""
+        membership, backing = self._joined(), self._backing()
+        self._close_given()
+        lacked = self._lacks or self.record.wanted > 0
+        self._lacks = False
+        wanted = backing.wanted() - len(self._under_way) if lacked and backing is not None else 0
+        self._want(max(0, wanted))
+        self._release(membership, self.record.wanted)
+        if backing is None and not self._slots:
+            self._membership = None
+            membership.leave()
+            return None
+        if backing is not None and self.record.wanted:
+            self._grow(membership, backing)
+        self._tell(membership)
+        records = membership.records()
+        others_want = self._share(membership, backing, records)
+        if self.record.wanted:
+            membership.wake_others(records)
+        elif not others_want:
+            self._pause = _SOON
+            return _LOOK_EVERY
+        pause, self._pause = self._pause, min(2 * self._pause, _LATER)
+        return pause
+
+    def _want(self, wanted: int) -> None:
+        if wanted and not self.record.wanted:
+            self.record.since, self._pause = monotonic(), _SOON
+        self.record.wanted = wanted
+
+    def _grow(self, membership: Membership, backing: AnyBacking) -> None:
+        spare = len(self._slots) - self._used() - self._expected
+        spare += self._take_bytes(membership, self.record.wanted - spare)
+        if spare > 0:
+            self._want(max(0, self.record.wanted - spare))
+            self._expected, self._expected_at = spare, monotonic()
+            backing.grow(spare)
+
+    def _close_given(self) -> None:
+        given = []
+        while True:
+            try:
+                given.append(self._to_close.get_nowait())
+            except Empty:
+                break
+        if given:
+            close_and_wait(given)
+            self.record.given += len(given)
+
+    def _share(
+        self, membership: Membership, backing: AnyBacking | None, records: list[Record]
+    ) -> bool:
+        """Give connections up to those who want them; tell whether to look again soon."""
+        idle, again = self._giving.give(membership, backing, self.record, records)
+        if idle:
+            close_and_wait(idle)
+            self.record.given += len(idle)
+            self._release(membership, self.record.wanted)
+            self._tell(membership)
+            membership.wake_others(record for record in records if record.wanted)
+        return again
+
+    def _join_again(self, lost: Membership) -> Membership:
+        """Become a member of the file that was made in place of one that was deleted."""
+        logger.warning(
+            "Pool %r: the file of its %s was deleted; it was made again",
+            self._pool_name,
+            self._place.shown,
+        )
+        membership = Membership(self._place)
+        lost.close()
+        with self._lock:
+            self._slots = set()
+            used = self._used()
+        for _, byte in zip(range(used), free_bytes(membership.file, 0, MEMBERS), strict=False):
+            with self._lock:
+                self._slots.add(byte)
+        self._enter(membership)
+        return membership
+
+    def forget_inherited(self) -> None:
+        """In a forked child: close what is the parent's, and end nothing of it."""
+        if self._membership is not None:
+            self._membership.close()
+
+
+def _shown(record: Record) -> str:
+    process: Any = printable(record.process) or "a process"
+    return f"{process} ({record.pid})"
+
+
+_members: WeakSet[Member] = WeakSet()
+
+
+def _forget_in_child() -> None:
+    for member in list(_members):
+        member.forget_inherited()
+    _members.clear()
+
+
+fork.on_fork(_forget_in_child)

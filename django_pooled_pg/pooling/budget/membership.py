@@ -1,0 +1,132 @@
+"""Owns a pool's membership in a budget: its place in the file, and how members wake each other.
+
+A datagram on a member's socket says: look at the records. Who has died has no lock on its byte; the
+socket that it left is replaced by the next member with its index.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic, sleep
+
+from .place import Place
+from .records import Record, read_records
+from .slots import MEMBERS, MOST_MEMBERS, free_bytes, slot_file
+
+# Seconds for which one that joins waits for members of a file that somebody has deleted.
+_COME_OVER = 1.0
+
+
+class Membership:
+    """One pool's membership. Raises `OSError` where the folder or the file can't be used."""
+
+    def __init__(self, place: Place) -> None:
+        self.file = slot_file(place.file())
+        self.file.make_anew_if_gone()
+        self.generation = self.file.generation
+        self._place = place
+        # Sends only: whoever wakes another must not wait.
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.setblocking(False)
+        self.index = self._free_index()
+        try:
+            self._socket = self._bound()
+        except BaseException:
+            self._sender.close()
+            self.file.unlock(MEMBERS + self.index)
+            raise
+
+    def _free_index(self) -> int:
+        for byte in free_bytes(self.file, MEMBERS, MOST_MEMBERS):
+            if not self.wake(byte - MEMBERS):
+                return byte - MEMBERS
+            # It is of a member of a file that was deleted, which will come over.
+            self.file.unlock(byte)
+        raise OSError(f"{self.file.path} has {MOST_MEMBERS} members already")
+
+    def _bound(self) -> socket.socket:
+        path = self._place.socket(self.index)
+        path.unlink(missing_ok=True)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            bound.bind(os.fspath(path))
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+
+    def leave(self) -> None:
+        """Let go of the place."""
+        with suppress(OSError):
+            self._place.socket(self.index).unlink(missing_ok=True)
+            self.file.unlock(MEMBERS + self.index)
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets alone: the place is the parent's, in a forked child, or is lost."""
+        self._socket.close()
+        self._sender.close()
+
+    def is_lost(self) -> bool:
+        """Tell whether the file was deleted, so that this is a member of nothing any more."""
+        socket_is_gone = not self._place.socket(self.index).exists()  # makes the folder again
+        self.file.make_anew_if_gone()
+        if self.file.generation != self.generation:
+            return True
+        if socket_is_gone:
+            self._socket.close()
+            self._socket = self._bound()
+        return False
+
+    def wait_for_stragglers(self) -> None:
+        """Wait until members of a file that was deleted have come over, as they do when woken."""
+        deadline = monotonic() + _COME_OVER
+        while (
+            any(self._is_straggler(index) for index in self._sockets()) and monotonic() < deadline
+        ):
+            sleep(0.005)
+
+    def _sockets(self) -> list[int]:
+        prefix = f"b{self._place.key}-"
+        names = os.listdir(self._place.folder())
+        found = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        return [int(index) for index in found if index.isdecimal()]
+
+    def _is_straggler(self, index: int) -> bool:
+        return not self.file.is_locked(MEMBERS + index) and self.wake(index)
+
+    def wake(self, index: int) -> bool:
+        """Wake a member; tell whether there is one."""
+        try:
+            self._sender.sendto(b"!", os.fspath(self._place.socket(index)))
+        except BlockingIOError:
+            pass  # it has enough to wake it
+        except OSError:
+            return False
+        return True
+
+    def wake_others(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.index != self.index:
+                self.wake(record.index)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until somebody wakes this member, or so many seconds have gone."""
+        self._socket.settimeout(seconds)
+        try:
+            self._socket.recv(1)
+            self._socket.settimeout(0)
+            while self._socket.recv(1):
+                pass
+        except (TimeoutError, BlockingIOError):
+            pass
+
+    def records(self) -> list[Record]:
+        """Return what all members say, this one included."""
+        return read_records(self.file)
+
+    def tell(self, record: Record) -> None:
+        self.file.write(record.pack(), record.place)
