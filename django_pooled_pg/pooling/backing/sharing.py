@@ -41,7 +41,7 @@ class SharingBacking(BaseBacking):
     def promise(self, returns: int) -> None:
         """Give that many connections up as they are returned, in place of those promised before."""
         with self._lock:
-            if not returns and not self._promised:
+            if not returns and self._max_size == self.most:
                 return
             self._promised = min(returns, self._nconns)
             self._max_size = self._nconns - self._promised if self._promised else self.most
@@ -67,6 +67,11 @@ class SharingBacking(BaseBacking):
             self._nconns -= len(found)
             self._nconns_min = min(self._nconns_min, len(self._pool))
         return found
+
+    def last_idle(self) -> Connection | None:
+        """Return the idle connection that was used last."""
+        with self._lock:
+            return self._pool[-1] if self._pool else None
 
     def made_at(self, connection: Connection) -> float:
         """Return when a connection was made, a `time.monotonic()` reading."""

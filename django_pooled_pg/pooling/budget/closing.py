@@ -12,7 +12,7 @@ import psycopg
 from ..config import Connection
 
 # Seconds for all of them. A session that takes longer ends by itself.
-_LIMIT = 0.3
+_LIMIT = 1.0
 
 
 def close_and_wait(connections: Iterable[Connection]) -> None:

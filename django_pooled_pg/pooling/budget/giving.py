@@ -23,6 +23,8 @@ _IDLE = 0.02
 _NEW = 1.0
 _NEW_IDLE = 0.2
 _UNUSED = 1.0
+# Who has lent a connection so lately is busy.
+_LATELY = 0.1
 # Between two looks at how full the server is, of all members.
 _LOOK_EVERY = 1.0
 
@@ -41,6 +43,14 @@ class Giving:
             membership.tell(record)
         except OSError as ex:  # a disk that is full; locks need no place on it
             self._say("Pool %r: can't tell others what it needs of their budget: %s", ex)
+
+    def busy(self, backing: AnyBacking | None) -> int:
+        """Return how many connections are lent; 1 if none is, but one was just now."""
+        if backing is None:
+            return 0
+        last = backing.last_idle()
+        lately = last is not None and monotonic() - session_of(last).idle_since < _LATELY
+        return max(backing.busy, int(lately))
 
     def give(
         self,
@@ -73,7 +83,8 @@ class Giving:
         gift = gift_of(me, membership.records(), now)
 
         def may_go(connection: Connection) -> bool:
-            return gift.urgent or _is_idle(backing, connection, now, _IDLE)
+            least = _UNUSED if gift.spares else _IDLE
+            return gift.urgent or _is_idle(backing, connection, now, least)
 
         keep = 0 if gift.turn else me.min_size
         idle = backing.give_up_idle(gift.idle, keep, may_go)

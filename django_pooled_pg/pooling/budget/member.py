@@ -68,8 +68,6 @@ class Member:
         self._changing = Lock()
         self._membership: Membership | None = None
         self.record = Record(index=-1, limit=config.budget or 0, min_size=config.min_size)
-        # Whether there was no slot since the thread looked last.
-        self._lacks = False
         # Slots that were got for connections which workers are about to make, and when.
         self._expected, self._expected_at = 0, 0.0
         self._to_close: SimpleQueue[Connection] = SimpleQueue()
@@ -105,7 +103,6 @@ class Member:
 
     def want(self) -> None:
         """See `Slots.want`."""
-        self._lacks = True
         self.wake()
 
     def take_spare(self) -> Slot | None:
@@ -207,14 +204,14 @@ class Member:
         self._tell(membership)
         return taken
 
-    def _release(self, membership: Membership, spare: int) -> None:
-        """Let others have the slots that aren't needed, but for some to spare."""
+    def _release(self, membership: Membership) -> None:
+        """Let others have the slots that aren't needed."""
         if monotonic() - self._expected_at > _LOOK_EVERY:
             self._expected = 0  # the workers are gone
         limit = min((record.limit for record in membership.records()), default=self.record.limit)
         while True:
             with self._lock:
-                if len(self._slots) <= self._used() + self._expected + spare:
+                if len(self._slots) <= self._used() + self._expected:
                     break
                 byte = max(self._slots)
                 self._slots.discard(byte)
@@ -230,7 +227,7 @@ class Member:
         backing, record = self._backing(), self.record
         # More than it has slots only where the file was deleted.
         record.held = max(len(self._slots), self._used())
-        record.busy = backing.busy if backing is not None else len(self._open_connections())
+        record.busy = self._giving.busy(backing)
         record.seen = monotonic()
         self._giving.tell(membership, record)
 
@@ -265,11 +262,8 @@ class Member:
         """Do what is due; return in how many seconds to come again, `None` for never."""
         membership, backing = self._joined(), self._backing()
         self._close_given()
-        lacked = self._lacks or self.record.wanted > 0
-        self._lacks = False
-        wanted = backing.wanted() - len(self._under_way) if lacked and backing is not None else 0
-        self._want(max(0, wanted))
-        self._release(membership, self.record.wanted)
+        self._want(backing.wanted() - len(self._under_way) if backing is not None else 0)
+        self._release(membership)
         if backing is None and not self._slots:
             self._membership = None
             membership.leave()
@@ -288,6 +282,7 @@ class Member:
         return pause
 
     def _want(self, wanted: int) -> None:
+        wanted = max(0, wanted)
         if wanted and not self.record.wanted:
             self.record.since, self._pause = monotonic(), _SOON
         self.record.wanted = wanted
@@ -296,7 +291,7 @@ class Member:
         spare = len(self._slots) - self._used() - self._expected
         spare += self._take_bytes(membership, self.record.wanted - spare)
         if spare > 0:
-            self._want(max(0, self.record.wanted - spare))
+            self._want(self.record.wanted - spare)
             self._expected, self._expected_at = spare, monotonic()
             backing.grow(spare)
 
@@ -307,9 +302,15 @@ class Member:
                 given.append(self._to_close.get_nowait())
             except Empty:
                 break
-        if given:
-            close_and_wait(given)
-            self.record.given += len(given)
+        self._close(given)
+
+    def _close(self, connections: Collection[Connection]) -> None:
+        """Close connections, whose slots are taken until their sessions have ended."""
+        ending = {Slot() for _ in connections}
+        with self._lock:
+            self._under_way.update(ending)
+        close_and_wait(connections)
+        self.record.given += len(connections)
 
     def _share(
         self, membership: Membership, backing: AnyBacking | None, records: list[Record]
@@ -317,9 +318,8 @@ class Member:
         """Give connections up to those who want them; tell whether to look again soon."""
         idle, again = self._giving.give(membership, backing, self.record, records)
         if idle:
-            close_and_wait(idle)
-            self.record.given += len(idle)
-            self._release(membership, self.record.wanted)
+            self._close(idle)
+            self._release(membership)
             self._tell(membership)
             membership.wake_others(record for record in records if record.wanted)
         return again

@@ -33,12 +33,14 @@ class Gift:
 
     `idle` of those that idle beyond its `min_size`, `returned` as they are returned. `urgent`:
     somebody has none, so that it doesn't matter how new they are. `turn`: nor `min_size`.
+    `spares`: only those that it hasn't used for a while, since it has no more than its fair share.
     """
 
     idle: int = 0
     returned: int = 0
     urgent: bool = False
     turn: bool = False
+    spares: bool = False
 
 
 def limit_of(records: Collection[Record]) -> int:
@@ -92,7 +94,8 @@ def gift_of(me: Record, records: Collection[Record], now: float) -> Gift:
     turn = 0 if returned else _turn(me, records, claims, missing, now)
     if turn:
         return Gift(idle=turn, returned=turn, urgent=True, turn=True)
-    return Gift(idle=needs_idle, returned=returned, urgent=urgent)
+    spares = me.busy > 0 and me.held <= _fair_share(records, now)
+    return Gift(idle=needs_idle, returned=returned, urgent=urgent, spares=spares)
 
 
 def _beyond_share(
