@@ -125,3 +125,149 @@ def test_two_folders_share_the_server(site: Host, server: Cluster, watch: Watch)
         print(waits)
         assert waits[0] < 3
         assert watch.sessions() <= BUDGET
+
+
+def test_load_that_moves_takes_its_connections_along(site: Host, watch: Watch) -> None:
+    processes = site.start(3, budget=BUDGET)
+    waits: list[float] = []
+    for each in processes:
+        each.hold(1)
+        each.free()
+    for busy in [*processes, *processes]:
+        waits.append(max(busy.hold(BUDGET - 2)))
+        wait_until(lambda: watch.sessions() == BUDGET, message="two siblings keep one each")
+        busy.free()
+        busy.do("load", 6, 1.5)
+    assert watch.most == BUDGET
+    print(sorted(waits))
+
+
+def test_a_rolling_restart_fails_nobody(site: Host, watch: Watch) -> None:
+    old = site.start(2, budget=BUDGET)
+    for each in old:
+        each.begin("load", 6, 6)
+    for generation in range(2):
+        young = site.start(2, budget=BUDGET)
+        for each in young:
+            each.begin("load", 6, 6 if generation == 0 else 2)
+        for each in old:
+            assert each.answer()["failed"] == 0
+            assert each.end() == ""
+        old = young
+    for each in old:
+        assert each.answer()["failed"] == 0
+    assert watch.sessions() <= BUDGET
+
+
+def test_a_forked_child_has_slots_of_its_own(site: Host, watch: Watch) -> None:
+    parent = site.one(budget=2)
+    parent.hold(1)
+    parent.begin("fork")
+    assert parent.answer() == 0
+    assert parent.look()["slots"] == 1
+    assert site.one(budget=2).hold(1)
+    # All are lent: the child waits in vain.
+    parent.begin("load", 1, 0.1)
+    parent.answer()
+
+
+def test_a_child_does_not_give_its_parents_slots_up(site: Host, watch: Watch) -> None:
+    parent = site.one(budget=2)
+    parent.hold(2)
+    assert parent.do("fork_idle") == 0  # it closes the file that it inherited
+    assert parent.look()["slots"] == 2
+    other = site.one(budget=2, timeout=1)
+    ((_, error),) = other.do("hold", 1)
+    assert "no connection was free within 1 s" in error
+
+
+@pytest.mark.parametrize("kind", ["pool", "null"])
+def test_who_waits_in_vain_learns_who_has_the_slots(site: Host, kind: str) -> None:
+    first = site.one(budget=2, **{"class": kind})
+    first.hold(2)
+    second = site.one(budget=2, timeout=1, **{"class": kind})
+    ((seconds, error),) = second.do("hold", 1)
+    assert 1 <= seconds < 3
+    port = site.server["PORT"]
+    assert f"Of the 2 connections of the budget for 127.0.0.1:{port} as books" in error
+    assert f"python ({first.pid}) has 2; 1 processes want more" in error
+
+
+def test_a_null_pool_holds_a_slot_while_it_has_a_connection(site: Host, watch: Watch) -> None:
+    first, second = site.start(2, budget=3, **{"class": "null"})
+    assert max(first.hold(3)) < 5
+    second.begin("hold", 1)
+    first.free()
+    ((_, error),) = second.answer()
+    assert error is None
+    second.free()
+    results = []
+    for each in (first, second):
+        each.begin("load", 6, 2)
+    watch.during(2)
+    results = [each.answer() for each in (first, second)]
+    assert [each["failed"] for each in results] == [0, 0]
+    assert min(each["done"] for each in results) > 10
+    watch.until(0)
+
+
+def test_the_file_may_be_deleted(site: Host, watch: Watch, folder: Path) -> None:
+    first = site.one(budget=3)
+    first.hold(2)
+    (file,) = folder.glob("budget-*")
+    file.unlink()
+    second = site.one(budget=3, timeout=1)
+    second.hold(1)
+    ((_, error),) = second.do("hold", 1)
+    assert "has 2" in error
+    assert watch.sessions() == 3
+    first.free()
+    assert "the file of its budget for" in first.end()
+
+
+def test_the_smallest_budget_counts(site: Host) -> None:
+    first = site.one(budget=4)
+    first.hold(1)
+    second = site.one(budget=2, timeout=1)
+    second.hold(1)
+    ((_, error),) = second.do("hold", 1)
+    assert "Of the 2 connections" in error
+    wait_until(lambda: len(first.look()["members"]) == 2)
+    said = second.end()
+    assert "processes have different budgets; the smallest counts, which is 2" in said
+
+
+def test_a_budget_can_be_made_smaller_and_larger(site: Host, watch: Watch) -> None:
+    first, second = site.start(2, budget=6)
+    first.hold(4)
+    second.hold(2)
+    for each in (first, second):
+        each.do("steer", "resize", None, None, 3)
+    first.free(3)
+    watch.until(3)
+    second.begin("hold", 2)
+    for each in (first, second):
+        each.do("steer", "resize", None, None, 6) if each is first else None
+    first.free()
+    second.answer()
+    second.free()
+
+
+def test_a_pool_that_is_closed_or_paused_leaves_its_slots(site: Host, watch: Watch) -> None:
+    first, second = site.start(2, budget=3, min_size=0)
+    for name in ("close", "pause"):
+        first.hold(3)
+        first.free()
+        first.do("steer", name)
+        assert max(second.hold(3)) < 5
+        second.free()
+        first.do("steer", "resume")
+    first.do("steer", "drain")
+    assert max(first.hold(2)) < 5
+
+
+def test_a_folder_that_cannot_be_used_is_told(site: Host, folder: Path) -> None:
+    folder.chmod(0o755)
+    ((_, error),) = site.one(budget=2).do("hold", 1)
+    assert error.startswith("OperationalError: Pool 'default' can't connect: it can't use the file")
+    assert f"Run: chmod 700 '{folder}'" in error

@@ -95,6 +95,12 @@ def fork():
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+def fork_idle():
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
 def steer(name, *args):
     getattr(pool, name)(*args)
 
@@ -138,7 +144,8 @@ class Process:
     def hold(self, count: int) -> list[float]:
         """Borrow connections, all at once; return how long each took."""
         told = self.do("hold", count)
-        assert [error for _, error in told if error] == []
+        errors = [error for _, error in told if error]
+        assert not errors, errors
         return [seconds for seconds, _ in told]
 
     def free(self, count: int | None = None) -> None:

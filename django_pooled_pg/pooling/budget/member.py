@@ -23,6 +23,7 @@ from ..printable import printable
 from ..process import fork
 from ..process.locks import Lock
 from ..process.naming import process_name
+from ..session.session import session_of
 from .closing import close_and_wait
 from .giving import Giving
 from .membership import Membership
@@ -123,6 +124,7 @@ class Member:
     def give_up(self, connection: Connection) -> None:
         """See `Slots.give_up`."""
         self._to_close.put(connection)
+        session_of(connection).in_check = True  # it isn't lost, however long that takes
         self.wake()
 
     def wake(self) -> None:
@@ -306,6 +308,8 @@ class Member:
 
     def _close(self, connections: Collection[Connection]) -> None:
         """Close connections, whose slots are taken until their sessions have ended."""
+        for connection in connections:
+            session_of(connection).in_check = True  # it isn't lost, however long this takes
         ending = {Slot() for _ in connections}
         with self._lock:
             self._under_way.update(ending)
