@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage
 
 from ..pooling.config import PoolConfig
 from . import serving
+from .budget import check_budget
 from .messages import message
 from .pooler import check_pooler, guessed_from
 
@@ -21,6 +22,7 @@ def check_options(
 ) -> list[CheckMessage]:
     """Return what in the settings of `alias`, which are valid, doesn't go together."""
     messages = [*_without_effect(alias, settings, config), *_numbers(alias, config)]
+    messages += check_budget(alias, config)
     if because := guessed_from(settings, config):
         messages += check_pooler(alias, settings, config, because)
     return messages

@@ -123,6 +123,9 @@ def _direct(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
         return
     processes = serving.processes()
     number = processes.number if processes else 1
+    if config.budget is not None:
+        yield from _budget(alias, config.budget, server)
+        return
     if number * config.max_size <= server.allowed:
         return
     if processes:
@@ -138,6 +141,18 @@ def _direct(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
     else:
         hint = "Use fewer processes, or raise that limit."
     yield message("W007", text, hint, alias)
+
+
+def _budget(alias: str, budget: int, server: ServerSide) -> Iterator[CheckMessage]:
+    if budget > server.allowed:
+        yield message(
+            "W007",
+            f"The processes of one host may open {budget} connections together ('budget'), but "
+            f"only {server.allowed} are allowed ({_limit(server)}).",
+            f"Set 'budget' to at most {server.allowed} divided by the number of hosts, or raise "
+            "that limit.",
+            alias,
+        )
 
 
 def _limit(server: ServerSide) -> str:

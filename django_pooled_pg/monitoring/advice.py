@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .advice_rules import RULES, Known
+from .advice_rules import RULES
 from .figures import total
+from .known import Known
 from .report import ProcessReport
 from .server import ServerSide
 

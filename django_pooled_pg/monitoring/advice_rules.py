@@ -7,13 +7,10 @@ the figures it comes from, or `None`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 from .columns import duration
-from .figures import Pool, percentile
-from .server import ServerSide
+from .known import Known
 
 # Below this many borrows, or returns, shares and percentiles say little.
 ENOUGH = 100
@@ -31,31 +28,6 @@ _MANY_PINNED = 0.2  # by borrows
 _MANY_RESETS = 0.2  # by returns
 # Of the time held, what the database works, if connections are held for its sake.
 _WORKS_ENOUGH = 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is known of one alias, which has a pool at least; `sum` is of all its pools."""
-
-    pools: list[Pool]
-    sum: Pool
-    holders: list[dict[str, Any]]
-    server: ServerSide | None
-
-    @property
-    def made(self) -> int:
-        """Sessions that were made."""
-        return int(self.sum["connects"] - self.sum["connect_errors"])
-
-    @property
-    def means(self) -> tuple[float, float]:
-        """For how many seconds connections were held, and the database worked, on average."""
-        returns = self.sum["returns"]
-        return self.sum["held"]["total"] / returns, self.sum["worked_total"] / returns
-
-    def p95(self, of: str) -> float:
-        """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 where nothing was measured."""
-        return percentile(self.sum[of], 0.95) or 0.0
 
 
 # The rules
@@ -92,7 +64,8 @@ def _exhausted(known: Known) -> str | None:
         f"(timeout {duration(timeout)})"
     )
     if longest < timeout:
-        return f"{said}; connections were held {duration(longest)} at most: raise max_size."
+        raised = "the budget" if known.has_spent_budget else "max_size"
+        return f"{said}; connections were held {duration(longest)} at most: raise {raised}."
     return (
         f"{said}; connections were held up to {duration(longest)}: find out by whom, with "
         "`--holders` now and with leak_threshold in the log."
@@ -131,7 +104,7 @@ def _waits(known: Known) -> str | None:
     if known.sum["borrows"] < ENOUGH or p95 <= _SHORT_WAIT or known.sum["paused"]:
         return None
     full = [pool for pool in known.pools if pool["size"] >= pool["max_size"]]
-    if not full:
+    if not full or known.has_spent_budget:
         return None
     most = max(pool["max_size"] for pool in full)
     using = [pool for pool in full if pool["in_use"] >= pool["max_size"]]
@@ -139,6 +112,20 @@ def _waits(known: Known) -> str | None:
     number, pools = len(using or full), len(known.pools)
     where = f" in {number} of {pools} pools" if pools > 1 else ""
     return f"waits p95 {duration(p95)} with {state}{where}"
+
+
+def _budget_spent(known: Known) -> str | None:
+    p95 = known.p95("wait")
+    if known.sum["borrows"] < ENOUGH or p95 <= _SHORT_WAIT or not known.has_spent_budget:
+        return None
+    said = f"waits p95 {duration(p95)} with all {known.sum['budget']} slots of the budget taken"
+    if (barely := _barely_worked(known)) is not None:
+        held, worked = barely
+        return (
+            f"{said}: raise the budget, or hold connections for a shorter time: they are held "
+            f"{duration(held)}, of which the database worked {duration(worked)}."
+        )
+    return f"{said}: raise the budget if the server has room, or make queries faster."
 
 
 def _held_idle(known: Known) -> str | None:
@@ -173,21 +160,22 @@ def _too_small(known: Known) -> str | None:
 
 
 def _oversized(known: Known) -> str | None:
-    server, most = known.server, known.sum["max_size"]
+    server, most = known.server, known.most
     if server is None:
         return None
     others = max(0, server.total - known.sum["size"])
     if most + others <= server.allowed:
         return None
     return (
-        f"{_product(known.pools)} = {most} of {server.allowed} allowed "
+        f"{_product(known)} = {most} of {server.allowed} allowed "
         f"(max_connections {server.max_connections}, {server.reserved} reserved), and others have "
-        f"{others}: lower max_size, or the number of processes, or raise max_connections."
+        f"{others}: lower {'the budget' if known.sum['budget'] else 'max_size'}, or the number of "
+        "processes, or raise max_connections."
     )
 
 
 def _too_large(known: Known) -> str | None:
-    most, server = known.sum["max_size"], known.server
+    most, server = known.most, known.server
     scarce = most > server.allowed / 2 if server is not None else most > _FEW_CONNECTIONS
     made = known.made
     # A pool can't ever have had more than it made; less than it has were made in an interval.
@@ -197,7 +185,7 @@ def _too_large(known: Known) -> str | None:
         return None
     of_allowed = f", of {server.allowed} allowed" if server is not None else ""
     return (
-        f"{_product(known.pools)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
+        f"{_product(known)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
         f"{made} connections were enough: lower max_size and leave the rest to others."
     )
 
@@ -278,7 +266,8 @@ def _idle_in_transaction(known: Known) -> str | None:
 
 
 _RULES = (
-    *(_paused, _connect_errors, _exhausted, _held_long, _held_idle, _too_small, _oversized),
+    *(_paused, _connect_errors, _exhausted, _held_long, _budget_spent, _held_idle, _too_small),
+    _oversized,
     *(_idle_in_transaction, _reclaimed, _dead, _many_connects, _pinned, _many_resets, _too_large),
 )
 RULES: dict[str, Callable[[Known], str | None]] = {
@@ -291,6 +280,8 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _product(pools: Sequence[Pool]) -> str:
-    sizes = Counter(pool["max_size"] for pool in pools)
+def _product(known: Known) -> str:
+    if known.most < known.sum["max_size"]:
+        return f"a budget of {known.most}"
+    sizes = Counter(pool["max_size"] for pool in known.pools)
     return " + ".join(f"{_count(n, 'pool')} x {size}" for size, n in sizes.items())

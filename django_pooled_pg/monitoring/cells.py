@@ -64,6 +64,21 @@ def pool_cells(pool: Pool) -> list[str]:
     ]
 
 
+def budget_sentence(of: OfAlias) -> str | None:
+    """Say who has the slots of the budget, and who wants more; `None` where there is none."""
+    if not of.sum["budget"]:
+        return None
+    holders = [
+        f"{pid} {process} has {pool['slots']}"
+        + (f" and wants {pool['slots_wanted']} more" if pool["slots_wanted"] else "")
+        for pid, process, pool in of.members
+    ]
+    return (
+        f"{of.alias}: of a budget of {of.sum['budget']}, {', '.join(holders)}; "
+        f"{of.sum['slots_given']} given up to others."
+    )
+
+
 def longest_held(
     reports: Sequence[ProcessReport], number: int, database: str | None = None
 ) -> list[dict[str, Any]]:

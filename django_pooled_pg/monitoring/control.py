@@ -20,7 +20,11 @@ class WrongRequest(ValueError):
 
 
 def control(
-    action: str, alias: str, min_size: int | None = None, max_size: int | None = None
+    action: str,
+    alias: str,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    budget: int | None = None,
 ) -> dict[str, Any]:
     """Do `action` (see `ACTIONS`) to the pools of an alias; return what was done.
 
@@ -33,12 +37,12 @@ def control(
         raise WrongRequest(f"no action is named {action!r}, only: {', '.join(ACTIONS)}")
     if not isinstance(alias, str):
         raise WrongRequest(f"'alias' is not a text but {alias!r}")
-    given = {"min_size": min_size, "max_size": max_size}
+    given = {"min_size": min_size, "max_size": max_size, "budget": budget}
     sizes = {name: size for name, size in given.items() if size is not None}
     if action == "resize" and not sizes:
-        raise WrongRequest("'resize' needs 'min_size', 'max_size' or both")
+        raise WrongRequest("'resize' needs 'min_size', 'max_size' or 'budget'")
     if action != "resize" and sizes:
-        raise WrongRequest(f"'min_size' and 'max_size' are for 'resize', not for {action!r}")
+        raise WrongRequest(f"sizes and 'budget' are for 'resize', not for {action!r}")
     done = []
     for pool in registry.pools():
         if pool.alias != alias:
@@ -66,14 +70,22 @@ def _check(pool: Pool) -> str:
     return f"asked the server over {asked} idle connections, dropped {dropped}"
 
 
-def _resize(pool: Pool, min_size: int | None = None, max_size: int | None = None) -> str:
+def _resize(
+    pool: Pool,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    budget: int | None = None,
+) -> str:
     before = pool.statistics()
-    pool.resize(min_size, max_size)
+    pool.resize(min_size, max_size, budget)
     after = pool.statistics()
-    return (
-        f"min_size {before.min_size} -> {after.min_size}, "
-        f"max_size {before.max_size} -> {after.max_size}, until the process ends"
-    )
+    changed = [
+        f"min_size {before.min_size} -> {after.min_size}",
+        f"max_size {before.max_size} -> {after.max_size}",
+    ]
+    if after.budget:
+        changed.append(f"budget {before.budget} -> {after.budget}")
+    return f"{', '.join(changed)}, until the process ends"
 
 
 def _pause(pool: Pool) -> str:

@@ -15,17 +15,23 @@ from ..pooling.statistics import BOUNDS, PoolStatistics
 Pool = dict[str, Any]
 
 DURATIONS = ("wait", "held", "connect")
-GAUGES = ("min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting")
+GAUGES = (
+    *("min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"),
+    *("budget", "slots", "slots_wanted"),
+)
 """The numbers that are of the moment; all others run from the start of the process."""
 _SUMS = tuple(
     field.name
     for field in fields(PoolStatistics)
-    if field.type in ("int", "float") and field.name != "timeout"
+    if field.type in ("int", "float") and field.name not in ("timeout", "budget")
 )
 
 
 def total(pools: Sequence[Pool]) -> Pool:
-    """Add the figures of several pools up; the texts are those of the first."""
+    """Add the figures of several pools up; the texts are those of the first.
+
+    Their budget is one: the smallest, where settings differ; 0 if one has none.
+    """
     added = dict(pools[0])
     for name in _SUMS:
         added[name] = sum(pool[name] for pool in pools)
@@ -37,6 +43,7 @@ def total(pools: Sequence[Pool]) -> Pool:
             "buckets": [sum(n) for n in zip(*(part["buckets"] for part in parts), strict=True)],
         }
     added["timeout"] = max(pool["timeout"] for pool in pools)
+    added["budget"] = min(pool["budget"] for pool in pools)
     added["paused"] = any(pool["paused"] for pool in pools)
     return added
 

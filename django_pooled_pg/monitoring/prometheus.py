@@ -51,10 +51,14 @@ connections_open     gauge     size           Connections the pool has or is mak
 connections_max      gauge     max_size       The pool's max_size.
 connections_min      gauge     min_size       The pool's min_size.
 waiting              gauge     waiting        Borrowers that wait for a connection.
+budget               gauge     budget         The most connections of all processes together; 0: no budget.
+slots                gauge     slots          Slots of the budget that the pool has.
+slots_wanted         gauge     slots_wanted   Slots of the budget that the pool lacks.
 paused               gauge     paused         Whether the pool is paused: 1 or 0.
 timeout_seconds      gauge     timeout        How long a borrower waits at most.
 borrows_total        counter   borrows        Connections lent.
 exhausted_total      counter   exhausted      Borrowers turned away: no connection within the timeout.
+slots_given_total    counter   slots_given    Connections given up to other processes of the budget.
 reclaimed_total      counter   reclaimed      Connections reclaimed from borrowers that were gone.
 pinned_total         counter   pinned         Borrows kept to the end of the request because the session held state.
 dead_total           counter   dead           Dead connections found.

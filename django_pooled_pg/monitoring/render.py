@@ -9,6 +9,7 @@ from ..pooling.statistics import BOUNDS
 from .advice import Advice
 from .cells import (
     PERCENTILES,
+    budget_sentence,
     by_alias,
     holder_cells,
     pool_cells,
@@ -101,6 +102,8 @@ def table(
             label = f"{of.alias}{_mark(of.sum)}"
             rows.append((label, f"total of {of.processes}", *pool_cells(of.sum)))
             notes += _events(of.alias, of.sum)
+            if (budget := budget_sentence(of)) is not None:
+                notes.append(budget)
         notes.append(f"Times are in milliseconds; counts and times {period}.")
         blocks.append("\n".join([aligned(rows, 2, _GROUPS), *notes]))
     silent = [f"Process {r.pid}: {r.error}" for r in reports if r.snapshot is None]

@@ -13,7 +13,7 @@ def figures_of(
     alias: str, pool_name: str, supply: Supply, ledger: Ledger, connector: Connector, reset: Reset
 ) -> PoolStatistics:
     """Return the figures of the pool that is made of these parts."""
-    config, gate, counters = supply.config, supply.gate, ledger.counters
+    config, gate, counters, member = supply.config, supply.gate, ledger.counters, supply.member
     with ledger.lock:
         backing = ledger.backing
         in_use = len(ledger.leases)
@@ -34,6 +34,10 @@ def figures_of(
             in_use=in_use,
             idle=backing.idle if backing is not None else 0,
             waiting=gate.waiting + (backing.waiting if backing is not None else 0),
+            budget=config.budget or 0,
+            slots=len(member.holding) if member is not None else 0,
+            slots_wanted=member.record.wanted if member is not None else 0,
+            slots_given=member.record.given if member is not None else 0,
             borrows=borrows,
             returns=counters.returns,
             wait=wait,

@@ -58,6 +58,8 @@ class PoolStatistics:
 
     Gauges (`size`, `in_use`, `idle`, `waiting`) are of this moment and need not add up:
     a connection that is being made or reset counts in none of them but `size`.
+    `budget` is that of all processes, 0 where there is none; `slots` those of it that this pool
+    has, `slots_wanted` those that it lacks, `slots_given` the connections it gave up to others.
     Counters run from the start of the process.
 
     - `wait`: from a borrow's begin to its connection;
@@ -78,6 +80,10 @@ class PoolStatistics:
     in_use: int
     idle: int
     waiting: int
+    budget: int
+    slots: int
+    slots_wanted: int
+    slots_given: int
     borrows: int
     returns: int
     wait: Durations
@@ -95,7 +101,16 @@ class PoolStatistics:
     def of_the_past(self) -> PoolStatistics:
         """Return what remains to be told of a pool that is no more: its counters."""
         return replace(
-            self, min_size=0, max_size=0, paused=False, size=0, in_use=0, idle=0, waiting=0
+            self,
+            min_size=0,
+            max_size=0,
+            paused=False,
+            size=0,
+            in_use=0,
+            idle=0,
+            waiting=0,
+            slots=0,
+            slots_wanted=0,
         )
 
     def plus(self, other: PoolStatistics, sign: int = 1) -> PoolStatistics:
@@ -108,7 +123,8 @@ class PoolStatistics:
         return replace(self, **changed)
 
 
-_GAUGES = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"}
+_GAUGES = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting", "budget"}
+_GAUGES |= {"slots", "slots_wanted"}
 _COUNTERS = [f.name for f in fields(PoolStatistics) if f.type in ("int", "float")]
 _COUNTERS = [name for name in _COUNTERS if name not in _GAUGES]
 

@@ -81,7 +81,7 @@ def look():
     member = pool.supply.member
     return {"size": s.size, "idle": s.idle, "in_use": s.in_use, "waiting": s.waiting,
             "connects": s.connects, "errors": s.connect_errors,
-            "slots": len(member._slots) if member else None,
+            "slots": len(member.holding) if member else None,
             "members": [asdict(each) for each in member.members()] if member else []}
 
 def fork():

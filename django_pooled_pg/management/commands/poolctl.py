@@ -29,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--pid", type=int, metavar="PID", help="in this process only")
         parser.add_argument("--min-size", type=int, metavar="N", help="for resize")
         parser.add_argument("--max-size", type=int, metavar="N", help="for resize")
+        parser.add_argument("--budget", type=int, metavar="N", help="for resize")
         parser.add_argument("--json", action="store_true", help="print JSON, for programs")
         parser.add_argument(
             "--timeout",
@@ -76,11 +77,12 @@ class Command(BaseCommand):
 def _request(options: dict[str, Any]) -> dict[str, Any]:
     action, alias = options["action"], options["alias"]
     check_alias(alias)
-    sizes = {name: options[name] for name in ("min_size", "max_size") if options[name] is not None}
+    names = ("min_size", "max_size", "budget")
+    sizes = {name: options[name] for name in names if options[name] is not None}
     if action == "resize" and not sizes:
-        raise CommandError("Give resize a --min-size, a --max-size or both.")
+        raise CommandError("Give resize a --min-size, a --max-size or a --budget.")
     if action != "resize" and sizes:
-        raise CommandError(f"--min-size and --max-size are for resize, not for {action}.")
+        raise CommandError(f"--min-size, --max-size and --budget are for resize, not for {action}.")
     return {"request": "control", "action": action, "alias": alias, **sizes}
 
 

@@ -14,6 +14,7 @@ from django.template import Context, Engine
 from ...pooling.statistics import BOUNDS
 from ..cells import (
     OfAlias,
+    budget_sentence,
     by_alias,
     holder_cells,
     longest_held,
@@ -67,6 +68,7 @@ def _pools(of: OfAlias, reports: Sequence[ProcessReport]) -> dict[str, Any]:
     return {
         "of": of,
         "rows": rows,
+        "budget": budget_sentence(of),
         "totals": [["All", *pool_cells(of.sum)]],
         "plotted": json.dumps(plotted, separators=(",", ":")),
     }

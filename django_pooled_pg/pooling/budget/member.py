@@ -1,8 +1,4 @@
-"""Owns one pool's part in its budget: the slots it has, and the thread that shares them.
-
-How many slots it needs is never counted, but seen: one for each of its connections that is open, and
-for each that is being made. What an interrupt, an error or a callback does can't make that wrong.
-"""
+"""Owns one pool's part in its budget: gets slots for it, and shares them in a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import threading
 from collections.abc import Callable, Collection
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any
 from weakref import WeakSet
 
 import psycopg
@@ -24,19 +19,20 @@ from ..process import fork
 from ..process.locks import Lock
 from ..process.naming import process_name
 from ..session.session import session_of
-from .closing import close_and_wait
 from .giving import Giving
+from .holding import Holding
 from .membership import Membership
 from .place import Place
 from .records import Record
 from .sharing import limit_of, may_take
-from .slots import MEMBERS, free_bytes
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks: while nothing is wanted; and the shortest and longest while it is.
 _LOOK_EVERY = 1.0
 _SOON, _LATER = 0.01, 0.25
+# How many processes an error names.
+_MOST_SHOWN = 8
 
 
 class Member:
@@ -57,20 +53,15 @@ class Member:
     ) -> None:
         self._pool_name = pool_name
         self._place = place
-        self._open_connections = open_connections
         self._failed = failed
         self._backing = backing
-        # Guards `_slots` and `_under_way`; held for moments. Never call a backing with it.
-        self._lock = Lock()
-        # Bytes of the file that are locked for this pool, and connections that are being made.
-        self._slots: set[int] = set()
-        self._under_way: WeakSet[Slot] = WeakSet()
-        # Guards taking and releasing slots, joining and leaving. Not for borrowers.
+        self.holding = Holding(open_connections)
+        self.take_spare, self.settle = self.holding.use_spare, self.holding.settle
+        # What it tells the others.
+        self.record = Record(index=-1, limit=config.budget or 0, min_size=config.min_size)
+        # Guards taking and letting go, joining and leaving. Not for borrowers.
         self._changing = Lock()
         self._membership: Membership | None = None
-        self.record = Record(index=-1, limit=config.budget or 0, min_size=config.min_size)
-        # Slots that were got for connections which workers are about to make, and when.
-        self._expected, self._expected_at = 0, 0.0
         self._to_close: SimpleQueue[Connection] = SimpleQueue()
         self._giving = Giving(pool_name)
         self._pause = _SOON
@@ -81,7 +72,7 @@ class Member:
         self.record.limit, self.record.min_size = config.budget or 0, config.min_size
         self.wake()
 
-    # What a backing calls
+    # What a backing calls, with the two of `holding`; see `Slots`
 
     def take(self) -> Slot | None:
         """See `Slots.take`."""
@@ -91,7 +82,7 @@ class Member:
         with self._changing:
             try:
                 membership = self._joined()
-                slot = self.take_spare() if self._take_bytes(membership, 1) else None
+                slot = self.take_spare() if self._take(membership, 1) else None
             except OSError as ex:
                 error = psycopg.OperationalError(
                     f"Pool {self._pool_name!r} can't connect: it can't use the file of its "
@@ -105,21 +96,6 @@ class Member:
     def want(self) -> None:
         """See `Slots.want`."""
         self.wake()
-
-    def take_spare(self) -> Slot | None:
-        """See `Slots.take_spare`."""
-        with self._lock:
-            if len(self._slots) <= self._used():
-                return None
-            slot = Slot()
-            self._under_way.add(slot)
-            self._expected = max(0, self._expected - 1)
-            return slot
-
-    def settle(self, slot: Slot) -> None:
-        """See `Slots.settle`."""
-        with self._lock:
-            self._under_way.discard(slot)
 
     def give_up(self, connection: Connection) -> None:
         """See `Slots.give_up`."""
@@ -150,17 +126,16 @@ class Member:
         if not members:
             return ""
         holders = [f"{_shown(each)} has {each.held}" for each in members if each.held]
-        more = f", {len(holders) - 8} more" if len(holders) > 8 else ""
+        more = len(holders) - _MOST_SHOWN
+        said = ", ".join(holders[:_MOST_SHOWN]) or "nobody has one"
         wanting = sum(bool(each.wanted) for each in members)
         return (
             f"Of the {limit_of(members)} connections of the {self._place.shown}, "
-            f"{', '.join(holders[:8]) or 'nobody has one'}{more}; {wanting} processes want more."
+            f"{said}{f', and {more} more have some' if more > 0 else ''}; "
+            f"{wanting} processes want more."
         )
 
-    # Slots. What follows is called with `_changing` held.
-
-    def _used(self) -> int:
-        return len(self._open_connections()) + len(self._under_way)
+    # What follows is called with `_changing` held.
 
     def _joined(self) -> Membership:
         membership = self._membership
@@ -183,55 +158,44 @@ class Member:
         self._tell(membership)
         membership.wait_for_stragglers()
 
-    def _take_bytes(self, membership: Membership, count: int) -> int:
-        """Take free slots, if they aren't for others; return how many."""
-        taken = 0
-        while taken < count:
-            self._tell(membership)
-            records = membership.records()
-            limit = limit_of(records)
-            if not may_take(self.record, records, monotonic()):
-                break
-            # Above the limit: the budget was made smaller, and there are more than that yet.
-            if membership.file.is_locked(limit, MEMBERS - limit):
-                break
-            byte = next(free_bytes(membership.file, 0, limit), None)
-            if byte is None:
-                break
-            with self._lock:
-                self._slots.add(byte)
-            taken += 1
-            if self.record.wanted:
-                self.record.got_at = monotonic()
-        self._tell(membership)
-        return taken
-
-    def _release(self, membership: Membership) -> None:
-        """Let others have the slots that aren't needed."""
-        if monotonic() - self._expected_at > _LOOK_EVERY:
-            self._expected = 0  # the workers are gone
-        limit = min((record.limit for record in membership.records()), default=self.record.limit)
-        while True:
-            with self._lock:
-                if len(self._slots) <= self._used() + self._expected:
-                    break
-                byte = max(self._slots)
-                self._slots.discard(byte)
-            membership.file.unlock(byte)
-        for byte in sorted(self._slots, reverse=True):
-            if byte < limit or (lower := next(free_bytes(membership.file, 0, limit), None)) is None:
-                break
-            with self._lock:
-                self._slots ^= {byte, lower}
-            membership.file.unlock(byte)
+    def _join_again(self, lost: Membership) -> Membership:
+        """Become a member of the file that was made in place of one that was deleted."""
+        logger.warning(
+            "Pool %r: the file of its %s was deleted; it was made again",
+            self._pool_name,
+            self._place.shown,
+        )
+        membership = Membership(self._place)
+        lost.close()
+        self.holding.take_again(membership.file)
+        self._enter(membership)
+        return membership
 
     def _tell(self, membership: Membership) -> None:
-        backing, record = self._backing(), self.record
+        record = self.record
         # More than it has slots only where the file was deleted.
-        record.held = max(len(self._slots), self._used())
-        record.busy = self._giving.busy(backing)
+        record.held = max(len(self.holding), self.holding.used)
+        record.busy = self._giving.busy(self._backing())
         record.seen = monotonic()
         self._giving.tell(membership, record)
+
+    def _take(self, membership: Membership, count: int) -> int:
+        """Take free slots, if they aren't for others; return how many."""
+        for taken in range(count):
+            self._tell(membership)
+            records = membership.records()
+            now = monotonic()
+            if not (
+                may_take(self.record, records, now)
+                and self.holding.take(membership.file, limit_of(records))
+            ):
+                return taken
+            if self.record.wanted:
+                self.record.got_at = now
+        return count
+
+    def _let_go(self, membership: Membership) -> None:
+        self.holding.let_go(membership.file, limit_of([self.record, *membership.records()]))
 
     # In the thread
 
@@ -264,9 +228,9 @@ class Member:
         """Do what is due; return in how many seconds to come again, `None` for never."""
         membership, backing = self._joined(), self._backing()
         self._close_given()
-        self._want(backing.wanted() - len(self._under_way) if backing is not None else 0)
-        self._release(membership)
-        if backing is None and not self._slots:
+        self._want(backing.wanted() - self.holding.under_way if backing is not None else 0)
+        self._let_go(membership)
+        if backing is None and not len(self.holding):
             self._membership = None
             membership.leave()
             return None
@@ -290,11 +254,11 @@ class Member:
         self.record.wanted = wanted
 
     def _grow(self, membership: Membership, backing: AnyBacking) -> None:
-        spare = len(self._slots) - self._used() - self._expected
-        spare += self._take_bytes(membership, self.record.wanted - spare)
+        spare = self.holding.spare
+        spare += self._take(membership, self.record.wanted - spare)
         if spare > 0:
             self._want(self.record.wanted - spare)
-            self._expected, self._expected_at = spare, monotonic()
+            self.holding.expect(spare)
             backing.grow(spare)
 
     def _close_given(self) -> None:
@@ -304,17 +268,8 @@ class Member:
                 given.append(self._to_close.get_nowait())
             except Empty:
                 break
-        self._close(given)
-
-    def _close(self, connections: Collection[Connection]) -> None:
-        """Close connections, whose slots are taken until their sessions have ended."""
-        for connection in connections:
-            session_of(connection).in_check = True  # it isn't lost, however long this takes
-        ending = {Slot() for _ in connections}
-        with self._lock:
-            self._under_way.update(ending)
-        close_and_wait(connections)
-        self.record.given += len(connections)
+        if given:
+            self._close(given)
 
     def _share(
         self, membership: Membership, backing: AnyBacking | None, records: list[Record]
@@ -323,28 +278,16 @@ class Member:
         idle, again = self._giving.give(membership, backing, self.record, records)
         if idle:
             self._close(idle)
-            self._release(membership)
+            self._let_go(membership)
             self._tell(membership)
             membership.wake_others(record for record in records if record.wanted)
         return again
 
-    def _join_again(self, lost: Membership) -> Membership:
-        """Become a member of the file that was made in place of one that was deleted."""
-        logger.warning(
-            "Pool %r: the file of its %s was deleted; it was made again",
-            self._pool_name,
-            self._place.shown,
-        )
-        membership = Membership(self._place)
-        lost.close()
-        with self._lock:
-            self._slots = set()
-            used = self._used()
-        for _, byte in zip(range(used), free_bytes(membership.file, 0, MEMBERS), strict=False):
-            with self._lock:
-                self._slots.add(byte)
-        self._enter(membership)
-        return membership
+    def _close(self, connections: Collection[Connection]) -> None:
+        for connection in connections:
+            session_of(connection).in_check = True  # as in give_up()
+        self.holding.close(connections)
+        self.record.given += len(connections)
 
     def forget_inherited(self) -> None:
         """In a forked child: close what is the parent's, and end nothing of it."""
@@ -353,10 +296,10 @@ class Member:
 
 
 def _shown(record: Record) -> str:
-    process: Any = printable(record.process) or "a process"
-    return f"{process} ({record.pid})"
+    return f"{printable(record.process) or 'a process'} ({record.pid})"
 
 
+# Of the process, to be forgotten in a child.
 _members: WeakSet[Member] = WeakSet()
 
 

@@ -84,11 +84,12 @@ def _fair_share(records: Collection[Record], now: float) -> int:
 def gift_of(me: Record, records: Collection[Record], now: float) -> Gift:
     """Return what `me` has to give up now; `records` has those of all, also of `me`."""
     claims = claims_of(records, now)
-    promised = sum(record.promised for record in records if record.index != me.index)
-    missing = sum(record.held for record in records) - limit_of(records) - promised
+    missing = sum(record.held for record in records) - limit_of(records)
+    # What others give up as it returns may take long: what is idle goes in place of it.
     needs_idle = sum(claim.wanted for claim in claims) + missing
     if needs_idle <= 0:
         return Gift()
+    missing -= sum(record.promised for record in records if record.index != me.index)
     urgent = any(not claim.held for claim in claims)
     returned = _beyond_share(me, records, claims, missing, now)
     turn = 0 if returned else _turn(me, records, claims, missing, now)

@@ -1,0 +1,37 @@
+"""Owns the checks of one alias' budget; asks no server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.core.checks import CheckMessage
+
+from ..pooling.config import PoolConfig
+from ..runtime_dir import RuntimeDirError, shared_dir
+from . import serving
+from .messages import message
+
+
+def check_budget(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
+    """Return what keeps the processes of `alias` from sharing their budget, if there is one."""
+    if config.budget is None:
+        return
+    processes = serving.processes()
+    if processes and processes.number * config.min_size > config.budget:
+        yield message(
+            "W010",
+            f"{processes.number} processes ({processes.source}) x 'min_size' {config.min_size} = "
+            f"{processes.number * config.min_size} connections are more than the 'budget' of "
+            f"{config.budget}: some processes have none, and wait for others' when they need one.",
+            "Raise 'budget', or set 'min_size' to 0 and let connections go where they are needed.",
+            alias,
+        )
+    try:
+        shared_dir()
+    except RuntimeDirError as ex:
+        yield message(
+            "W011",
+            f"The processes can't share their 'budget', and won't connect: {ex}",
+            "Set POOLED_PG_RUNTIME_DIR to a folder that only the site's user can use.",
+            alias,
+        )

@@ -1,0 +1,125 @@
+"""Owns the slots that one pool has: takes them, uses them, lets them go.
+
+How many it needs is never counted, but seen: one for each of its connections that is open, and one
+for each that is being made or closed. What an interrupt, an error or a callback does can't make that
+wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from time import monotonic
+from weakref import WeakSet
+
+from ..backing.slots import Slot
+from ..config import Connection
+from ..process.locks import Lock
+from .closing import close_and_wait
+from .slots import MEMBERS, SlotFile, free_bytes
+
+# Seconds in which a worker begins to make a connection that it was told to.
+_EXPECTED = 1.0
+
+
+class Holding:
+    """The slots of one pool; `open_connections` returns those that are open, wherever they are.
+
+    What takes or lets go is called by one thread at a time, and by no borrower.
+    """
+
+    def __init__(self, open_connections: Callable[[], Collection[Connection]]) -> None:
+        self._open_connections = open_connections
+        # Guards what follows; held for moments. Never call a backing with it.
+        self._lock = Lock()
+        # Bytes of the file that are locked for this pool.
+        self._bytes: set[int] = set()
+        # Connections that are being made or closed.
+        self._under_way: WeakSet[Slot] = WeakSet()
+        # Slots for connections that workers are about to make, and since when.
+        self._expected, self._expected_at = 0, 0.0
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    @property
+    def used(self) -> int:
+        """How many slots it needs now."""
+        return len(self._open_connections()) + len(self._under_way)
+
+    @property
+    def under_way(self) -> int:
+        """How many connections are being made or closed."""
+        return len(self._under_way)
+
+    @property
+    def spare(self) -> int:
+        """How many slots it has for connections that nobody is about to make."""
+        return len(self._bytes) - self.used - self._expected
+
+    def use_spare(self) -> Slot | None:
+        """Return a slot for a connection to be made, if it has one. May be called by a borrower."""
+        with self._lock:
+            if len(self._bytes) <= self.used:
+                return None
+            slot = Slot()
+            self._under_way.add(slot)
+            self._expected = max(0, self._expected - 1)
+            return slot
+
+    def settle(self, slot: Slot) -> None:
+        """Note that the connection was made, or could not be made. May be called by a borrower."""
+        with self._lock:
+            self._under_way.discard(slot)
+
+    def expect(self, connections: int) -> None:
+        """Keep slots for connections that workers are told to make."""
+        self._expected, self._expected_at = connections, monotonic()
+
+    def take(self, file: SlotFile, limit: int) -> bool:
+        """Take a slot if one is free; tell whether it was."""
+        # Above the limit: the budget was made smaller, and there are more than that yet.
+        if file.is_locked(limit, MEMBERS - limit):
+            return False
+        return self._add(free_bytes(file, 0, limit))
+
+    def _add(self, found: Iterable[int]) -> bool:
+        byte = next(iter(found), None)
+        if byte is None:
+            return False
+        with self._lock:
+            self._bytes.add(byte)
+        return True
+
+    def take_again(self, file: SlotFile) -> None:
+        """Take slots for what is open in a file that was made anew, even more than there are."""
+        with self._lock:
+            self._bytes = set()
+            used = self.used
+        for _ in range(used):
+            self._add(free_bytes(file, 0, MEMBERS))
+
+    def let_go(self, file: SlotFile, limit: int) -> None:
+        """Let others have the slots that aren't needed."""
+        if monotonic() - self._expected_at > _EXPECTED:
+            self._expected = 0  # the workers are gone
+        while True:
+            with self._lock:
+                if self.spare <= 0:
+                    break
+                byte = max(self._bytes)
+                self._bytes.discard(byte)
+            file.unlock(byte)
+        # Those above the limit keep others from taking any: exchange them as lower ones come free.
+        for byte in sorted(self._bytes, reverse=True):
+            if byte < limit or not self._add(free_bytes(file, 0, limit)):
+                break
+            with self._lock:
+                self._bytes.discard(byte)
+            file.unlock(byte)
+
+    def close(self, connections: Collection[Connection]) -> None:
+        """Close connections, whose slots are taken until their sessions have ended."""
+        ending = {Slot() for _ in connections}
+        with self._lock:
+            self._under_way.update(ending)
+        close_and_wait(connections)
