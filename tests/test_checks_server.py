@@ -146,6 +146,14 @@ def test_reserved_connections_are_not_for_the_site(check: Check) -> None:
     assert ids(check(OPTIONS={"pool": {"max_size": row[0] + 1}})) == ["W007"]
 
 
+def test_a_budget_is_compared_in_place_of_the_sum(check: Check) -> None:
+    with override_settings(POOLED_PG_PROCESSES=1000):
+        assert check(OPTIONS={"pool": {"budget": 40, "min_size": 0, "max_size": 40}}) == []
+        (message,) = check(OPTIONS={"pool": {"budget": 5000, "min_size": 1}})
+    assert message.id == "pooled_pg.W007"
+    assert "processes of one host may open 5000 connections together ('budget')" in message.msg
+
+
 # What the server does to sessions
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from django_pooled_pg.runtime_dir import RuntimeDirError, describe, runtime_dir
+from django_pooled_pg.runtime_dir import RuntimeDirError, describe, runtime_dir, shared_dir
 from tests.monitoring.members import short_folder
 from tests.support.processes import run_script
 
@@ -24,6 +24,14 @@ def temporary(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     settings.POOLED_PG_RUNTIME_DIR = None
     with short_folder() as path:
         monkeypatch.setattr(tempfile, "tempdir", str(path))
+        yield path
+
+
+@pytest.fixture
+def folder(settings: Any) -> Iterator[Path]:
+    """The folder of the setting."""
+    with short_folder() as path:
+        settings.POOLED_PG_RUNTIME_DIR = str(path)
         yield path
 
 
@@ -141,6 +149,14 @@ def test_says_which_database_of_which_settings(
 def test_programs_without_a_settings_module_find_each_other(temporary: Path, settings: Any) -> None:
     settings.SETTINGS_MODULE = None
     assert runtime_dir() == runtime_dir()
+
+
+def test_all_deployments_of_a_user_share_the_folder_above(temporary: Path) -> None:
+    assert shared_dir() == runtime_dir().parent == temporary / f"django_pooled_pg-{os.geteuid()}"
+
+
+def test_with_the_setting_there_is_one_folder(folder: Path) -> None:
+    assert shared_dir() == runtime_dir() == folder
 
 
 def test_the_user_folder_must_be_private(temporary: Path) -> None:

@@ -49,7 +49,7 @@ def explain(
     if connect_error is not None:
         message += f" The last attempt to connect failed: {printable(str(connect_error))}."
     if budget:
-        message += f" {budget}"
+        message = " ".join((message, budget))
     if isinstance(cause, Paused):
         return f"{message} To go on: manage.py poolctl resume {alias}"
     if leases or isinstance(cause, TooManyRequests):

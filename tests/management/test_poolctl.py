@@ -198,7 +198,7 @@ def test_wrong_timeouts(folder: Path, timeout: str) -> None:
     [
         (["stop", "default"], "invalid choice: 'stop'"),
         (["drain"], "required: ALIAS"),
-        (["resize", "default"], "--min-size, a --max-size or both"),
+        (["resize", "default"], "--min-size, a --max-size or a --budget"),
         (["pause", "default", "--max-size=3"], "are for resize, not for pause"),
         (["resize", "default", "--max-size=many"], "invalid int value"),
         (["drain", "default", "--pid=all"], "invalid int value"),

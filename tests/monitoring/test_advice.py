@@ -103,6 +103,28 @@ def test_no_larger_pool_is_advised(less: dict[str, Any]) -> None:
     assert rules(pool(**{**FULL, **WAITED, **WORKING, **less})) == []
 
 
+SPENT = {"budget": 10, "slots": 10}
+
+
+def test_a_budget_that_is_spent() -> None:
+    assert text(pool(**FULL, **WAITED, **WORKING, **SPENT)) == (
+        "waits p95 124 ms with all 10 slots of the budget taken: raise the budget if the server has "
+        "room, or make queries faster."
+    )
+    assert "raise the budget, or hold connections for a shorter time: they are held 85 ms" in text(
+        pool(**FULL, **WAITED, **IDLING, **SPENT)
+    )
+    assert rules(pool(**{**FULL, **WAITED, **WORKING, "budget": 11, "slots": 9})) == ["too-small"]
+
+
+def test_a_budget_counts_once_for_what_the_server_allows() -> None:
+    pools = [pool(max_size=60, budget=60)] * 2
+    assert rules(*pools, side=server()) == []
+    pools = [pool(max_size=100, budget=100)] * 2
+    (advice,) = advise([report(1, *pools)], {"default": server()})
+    assert advice.text.startswith("a budget of 100 = 100 of 97 allowed")
+
+
 def test_waits_are_explained_by_a_pause() -> None:
     assert rules(pool(**FULL, **WAITED, **WORKING, paused=True)) == ["paused"]
 

@@ -70,6 +70,16 @@ def test_resize(pool: Pool) -> None:
     assert said("resize", pool.alias, max_size=4).startswith("min_size 2 -> 2, max_size 5 -> 4")
 
 
+def test_a_budget_is_changed_where_there_is_one(pool: Pool, make_wrapper: Any, folder: Any) -> None:
+    (done,) = control("resize", pool.alias, budget=9)["done"]
+    assert "isn't set, so there is none to be changed" in done["error"]
+    shared = make_wrapper({"budget": 5}).pool
+    assert said("resize", shared.alias, budget=7) == (
+        "min_size 1 -> 1, max_size 5 -> 7, budget 5 -> 7, until the process ends"
+    )
+    assert shared.supply.member.record.limit == 7
+
+
 def test_sizes_that_do_not_go_together(pool: Pool) -> None:
     (done,) = control("resize", pool.alias, min_size=9)["done"]
     assert set(done) == {"name", "error"}
@@ -132,7 +142,7 @@ WRONG = [
     ({"action": {}, "alias": "default"}, "no action is named"),
     ({"action": "drain", "alias": None}, "'alias' is not a text"),
     ({"action": "drain", "alias": ["default"]}, "'alias' is not a text"),
-    ({"action": "resize", "alias": "default"}, "needs 'min_size', 'max_size' or both"),
+    ({"action": "resize", "alias": "default"}, "needs 'min_size', 'max_size' or 'budget'"),
     ({"action": "pause", "alias": "default", "max_size": 3}, "are for 'resize'"),
 ]
 

@@ -114,6 +114,15 @@ def test_what_else_happened_in_words() -> None:
     ]
 
 
+def test_who_has_the_slots_of_a_budget() -> None:
+    shared = [pool(budget=8, slots=6, slots_given=3), pool(budget=8, slots=2, slots_wanted=4)]
+    text = table([report(12, shared[0]), report(14, shared[1])])
+    assert (
+        "default: of a budget of 8, 12 gunicorn has 6, 14 gunicorn has 2 and wants 4 more; "
+        "3 given up to others."
+    ) in text.splitlines()
+
+
 def test_the_period_is_told() -> None:
     since_start = "Times are in milliseconds; counts and times since each process started."
     assert table([report(12, BUSY)]).splitlines()[-1] == since_start
@@ -203,6 +212,10 @@ def test_json_has_raw_figures_with_units() -> None:
                     "in_use": 1,
                     "idle": 2,
                     "waiting": 4,
+                    "budget": 0,
+                    "slots": 0,
+                    "slots_wanted": 0,
+                    "slots_given": 0,
                     "borrows": 10,
                     "returns": 5,
                     "wait_total_seconds": 0.02,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import re
 from typing import Any
 
 import psycopg
@@ -225,3 +226,30 @@ def test_a_connection_class_with_slots_is_refused() -> None:
 
     with pytest.raises(ImproperlyConfigured, match="without __slots__"):
         PoolConfig.from_settings("default", {"OPTIONS": {"pool": {"connection_class": Slotted}}})
+
+
+def test_a_process_may_have_all_of_its_budget_unless_max_size_says_less() -> None:
+    def sizes(**pool: Any) -> tuple[int, int | None]:
+        config = PoolConfig.from_settings("default", {"OPTIONS": {"pool": pool}})
+        assert config is not None
+        return config.max_size, config.budget
+
+    assert sizes() == (10, None)
+    assert sizes(budget=40) == (40, 40)
+    assert sizes(budget=40, max_size=8) == (8, 40)
+    assert sizes(**{"budget": 40, "class": "null"}) == (40, 40)
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"budget": 0}, "'budget'] is 0; give a whole number of at least 1"),
+        ({"budget": "many"}, "'budget'] is"),
+        ({"budget": 2, "min_size": 3}, "'budget'] is 2, less than min_size 3"),
+        ({"budget_name": "shop"}, "'budget_name'] is set, but 'budget' is not"),
+        ({"budget": 2, "budget_name": 3}, "'budget_name'] is 3; give a string"),
+    ],
+)
+def test_budgets_that_cannot_be(pool: dict[str, Any], said: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
+        PoolConfig.from_settings("default", {"OPTIONS": {"pool": pool}})
