@@ -12,13 +12,22 @@ except ImportError as ex:  # not installed, or without libpq; psycopg2 doesn't h
         'Run: pip install "psycopg[binary]"'
     ) from ex
 
+from .abandoned import cancel_if_abandoned, finish_if_abandoned
 from .announcing import connection_borrowed
+from .deadlines import deadline
+from .pooling.errors import DeadlineExceeded, PoolExhausted, RequestAbandoned
 from .prewarming import prewarm
 from .returning import returning_connections, without_connection
 
 __all__ = [
+    "DeadlineExceeded",
+    "PoolExhausted",
+    "RequestAbandoned",
     "__version__",
+    "cancel_if_abandoned",
     "connection_borrowed",
+    "deadline",
+    "finish_if_abandoned",
     "prewarm",
     "returning_connections",
     "without_connection",

@@ -24,6 +24,7 @@ from .session.session import renew
 from .session.use import use_of
 from .statistics import Durations
 from .untold import Untold, untold
+from .work.stops import Stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Connector:
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._pool_name = pool_name
+        self.stops = Stops(pool_name)
         self._make = make
         self._user_configure = configure
         self._on_failure = on_failure
@@ -114,7 +116,7 @@ class Connector:
         connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
         try:
             check_connection(connection)
-            remember_with_handles(connection)
+            remember_with_handles(connection, self.stops)
             self._call_configure(connection)
             renew(connection)
         except BaseException:

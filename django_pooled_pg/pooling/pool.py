@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable
 from time import monotonic
 
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from .backing.claim import ConnectFailed
+from .backing.claim import ConnectFailed, NotWanted
 from .backing.null import AnyBacking
 from .config import Connection, PoolConfig
 from .connector import Connector, SessionMaker
@@ -30,8 +31,12 @@ from .session.use import Use
 from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
+from .work import work
 
 logger = logging.getLogger(__name__)
+
+# Seconds between two looks whether the work of a borrower that waits for resume() is still wanted.
+_WORK_PATIENCE = 0.2
 
 
 class Pool:
@@ -125,14 +130,20 @@ class Pool:
                 if not session.given_up:
                     ledger.leases.add(lease)
                     ledger.counters.waits.add(now - started)
-                    return lease
+                    break
+        if (mine := work.current()) is not None:
+            mine.note_wait(now - started)
+        return lease
 
     def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
         config = self.config
         deadline, max_waiting = started + config.timeout, config.max_waiting
+        if (mine := work.current()) is not None:
+            deadline = min(deadline, mine.until)
+        backing: AnyBacking | None = None
         while True:
-            self._pass_gate(deadline, max_waiting)
             try:
+                self._pass_gate(deadline, max_waiting, mine)
                 backing = self.supply.opened()
                 return backing, backing.borrow(deadline - monotonic())
             except PoolClosed:
@@ -142,16 +153,26 @@ class Pool:
             except ConnectFailed as failed:
                 # A copy: several borrowers may raise it at once, each with its own traceback.
                 raise copy.copy(failed.error) from failed.error
-            except (PoolTimeout, TooManyRequests) as ex:
-                raise self._exhausted(ex, waiting=backing.waiting) from ex
+            except (PoolTimeout, TooManyRequests, NotWanted) as ex:
+                if mine is not None and not mine.is_wanted():
+                    mine.note_wait(monotonic() - started)
+                    what = "it waits for a connection no more"
+                    raise mine.error(self._connector.stops, what, waiting=True) from ex
+                waits = self.supply.gate if backing is None or isinstance(ex, Paused) else backing
+                raise self._exhausted(ex, waiting=waits.waiting) from ex
 
-    def _pass_gate(self, deadline: float, max_waiting: int) -> None:
+    def _pass_gate(self, deadline: float, max_waiting: int, mine: work.Work | None) -> None:
         gate = self.supply.gate
         # Here, too: else those who are too many would be turned away all at once by resume().
         if not gate.is_open() and 0 < max_waiting <= gate.waiting:
-            raise self._exhausted(Paused(full=True), waiting=gate.waiting)
-        if not gate.pass_through(deadline - monotonic()):
-            raise self._exhausted(Paused(), waiting=gate.waiting)
+            raise Paused(full=True)
+        # Work whose client leaves can't be woken here.
+        patience = math.inf if mine is None else _WORK_PATIENCE
+        while not gate.pass_through(min(deadline - monotonic(), patience)):
+            if monotonic() >= deadline:
+                raise Paused()
+            if mine is not None and not mine.is_wanted():
+                raise NotWanted
 
     def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
         """Get a lent connection back. Does nothing when it came back already.
@@ -166,7 +187,7 @@ class Pool:
         # First of all: who is in the midst of something now, and only they, holds the connection's
         # lock, which is looked at next.
         use.end()
-        unusual = use.effect or use.handled or use.doubt or use.refused_to_write
+        unusual = use.effect or use.handled or use.doubt or use.refused_to_write or use.cancel
         if self._reset.is_quick_to_tell and not unusual:
             # As is_clean(), for nearly all.
             clean = (
@@ -213,7 +234,7 @@ class Pool:
         Not when that would show, because the session holds state: then the lease is pinned.
         """
         use, session = lease.use, lease.session
-        if not (use.effect or use.handled or use.doubt):
+        if not (use.effect or use.handled or use.doubt or use.cancel):
             # As is_clean(), for nearly all; give_back() looks at the rest.
             if session.pgconn.transaction_status == IDLE:
                 return True

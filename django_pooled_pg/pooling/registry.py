@@ -17,6 +17,7 @@ from .process import borrowers, fork
 from .process.borrowers import Borrower
 from .process.locks import RLock
 from .statistics import PoolStatistics
+from .work import watcher
 
 logger = logging.getLogger(__name__)
 
@@ -267,6 +268,7 @@ def _forget_in_child() -> None:
     _past.clear()
     _counted.clear()
     borrowers.start_anew()
+    watcher.start_anew()
     for pool in _all_alive():
         try:
             pool.forget_inherited()

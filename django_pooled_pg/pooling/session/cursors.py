@@ -7,7 +7,8 @@ connection itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
+from ..work import work
 from .statements import CHANGES, effect_after, effect_of
 from .use import RETURNED_HANDLE, Use, of_psycopg, use_of
 
@@ -49,6 +51,80 @@ def noting(factory: Any, *, server: bool = False) -> Any:
         return factory
     cursor_class: Any = factory
     return _noting(cursor_class, server)
+
+
+# What ends transactions, and parts of them, is neither refused nor canceled.
+_STEERS = ("ROLLBACK", "RELEASE", "SAVEPOINT")
+
+
+def _steers_transaction(query: Query) -> bool:
+    return type(query) is str and query.startswith(_STEERS)
+
+
+def run_for(
+    mine: work.Work, use: Use, statement: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Run a statement for a piece of work: it is canceled when that isn't wanted any more."""
+    with _statement_of(mine, use):
+        return statement(*args, **kwargs)
+
+
+class _statement_of:
+    """While a statement runs for a piece of work."""
+
+    __slots__ = ("_began", "_mine", "_use")
+
+    def __init__(self, mine: work.Work, use: Use) -> None:
+        self._mine = mine
+        self._use = use
+
+    def __enter__(self) -> None:
+        use, mine = self._use, self._mine
+        self._began = monotonic()
+        mine.begin_statement(use, use.session.stops)
+        use.is_watched, use.work = True, mine
+
+    def __exit__(self, kind: object, error: BaseException | None, *args: object) -> None:
+        use, mine = self._use, self._mine
+        use.is_watched = False
+        seconds = monotonic() - self._began
+        try:
+            if isinstance(error, psycopg.OperationalError) and use.cancel is not None:
+                what = f"a statement was canceled after {seconds:.2f} s"
+                raise mine.error(use.session.stops, what) from error
+        finally:
+            mine.end_statement(use, seconds)
+
+
+def _run_as(name: str) -> Any:
+    """Return the method of that name, which runs for the work of its caller."""
+
+    def run(self: NotingCursor, *args: Any, **kwargs: Any) -> Any:
+        method, use = getattr(super(NotingServerCursor, self), name), self._use
+        if work.in_use and (mine := work.current()) is not None and not use.is_watched:
+            return run_for(mine, use, method, *args, **kwargs)
+        return method(*args, **kwargs)
+
+    return run
+
+
+def _stream_for(mine: work.Work, use: Use, rows: Iterator[Any]) -> Iterator[Any]:
+    with closing(rows):
+        while True:
+            with _statement_of(mine, use):
+                row = next(rows, _END)
+            if row is _END:
+                return
+            yield row
+
+
+_END = object()
+
+
+@contextmanager
+def _copy_for(mine: work.Work, use: Use, copying: Any) -> Iterator[Any]:
+    with _statement_of(mine, use), copying as copy:
+        yield copy
 
 
 # Some packages make a class for each connection: those mustn't pile up here.
@@ -129,6 +205,13 @@ class NotingCursor(_Base):
 
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
         use = self._use
+        if (
+            work.in_use
+            and (mine := work.current()) is not None
+            and not use.is_watched
+            and not _steers_transaction(query)
+        ):
+            return run_for(mine, use, self.execute, query, params, **kwargs)
         started = monotonic()
         try:
             # A statement known to leave nothing: nearly all of them are.
@@ -145,24 +228,31 @@ class NotingCursor(_Base):
             use.worked += monotonic() - started
 
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
+        use = self._use
+        if work.in_use and (mine := work.current()) is not None and not use.is_watched:
+            return run_for(mine, use, self.executemany, query, *args, **kwargs)
         sql = self._note(query)
         started = monotonic()
         try:
             super().executemany(query, *args, **kwargs)
             self._note_results(sql)
         except ReadOnlySqlTransaction:
-            self._use.refused_to_write = True
+            use.refused_to_write = True
             raise
         finally:
-            self._use.worked += monotonic() - started
+            use.worked += monotonic() - started
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
-        return super().stream(query, *args, **kwargs)
+        rows = super().stream(query, *args, **kwargs)
+        mine = work.current()
+        return rows if mine is None else _stream_for(mine, self._use, rows)
 
     def copy(self, statement: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(statement)
-        return super().copy(statement, *args, **kwargs)
+        copying = super().copy(statement, *args, **kwargs)
+        mine = work.current()
+        return copying if mine is None else _copy_for(mine, self._use, copying)
 
     def close(self) -> None:
         self._factory.close(self)
@@ -205,6 +295,13 @@ class NotingServerCursor(NotingCursor):
 
     def _note_results(self, sql: str) -> None:
         """They are of psycopg's own DECLARE and FETCH."""
+
+    # What asks the server.
+    fetchone = _run_as("fetchone")
+    fetchmany = _run_as("fetchmany")
+    fetchall = _run_as("fetchall")
+    scroll = _run_as("scroll")
+    __next__ = _run_as("__next__")
 
     def close(self) -> None:
         use = self._use

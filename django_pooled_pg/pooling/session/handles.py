@@ -15,7 +15,9 @@ from weakref import finalize
 import psycopg
 import psycopg.generators
 
-from .cursors import NotingCursor, note_statements, noting
+from ..work import work
+from ..work.stops import Stops
+from .cursors import NotingCursor, note_statements, noting, run_for
 from .session import Session, remember, session_of
 from .statements import CHANGES
 from .use import Use, begin_unused, of_psycopg, refuse, set_attribute, use_of
@@ -47,19 +49,18 @@ _HARMLESS = {
 } - {None}
 
 
-def remember_with_handles(connection: Any) -> Session:
+def remember_with_handles(connection: Any, stops: Stops) -> Session:
     """Note the state of a session that is new; its borrowers get handles like `connection`."""
     note_statements(connection)
     begin_unused(connection)
     if not issubclass(type(connection), psycopg.Connection):
         # A proxy around one, as ddtrace's is: its borrowers get the proxy itself, which can't be
         # taken away.
-        session = remember(connection, lambda namespace: (connection, connection))
+        session = remember(connection, lambda namespace: (connection, connection), stops)
         session.is_proxied = True
         return session
-    return remember(
-        connection, partial(_new_handles, *_handle_classes(cast(Any, type(connection))))
-    )
+    make_handles = partial(_new_handles, *_handle_classes(cast(Any, type(connection))))
+    return remember(connection, make_handles, stops)
 
 
 # Some packages make a class for each connection: those mustn't pile up here.
@@ -175,6 +176,8 @@ class _RawHandle(_Base):
         if getattr(gen, "gi_code", None) not in _HARMLESS:
             # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
             use.note(CHANGES, "a cursor of psycopg's own")
+            if work.in_use and (mine := work.current()) is not None and not use.is_watched:
+                return run_for(mine, use, super().wait, gen, *args, **kwargs)
         return super().wait(gen, *args, **kwargs)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from ..work.stops import Stops
 from .liveness import Poll, poll_of
 
 _ATTRIBUTE = "_django_pooled_pg_session"
@@ -61,6 +62,8 @@ class Session:
     # Makes handles that share it; the last ones, unless they were taken away. See `use.py`.
     make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
     handles: tuple[Any, Any] | None = None
+    # Counts the statements that were stopped; the pool's.
+    stops: Stops
     # Whether its connection is a proxy, of which there are no handles.
     is_proxied: bool = False
     # The class of its cursors, where that can be called directly.
@@ -91,13 +94,16 @@ class Session:
 
 
 def remember(
-    connection: _Connection, make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
+    connection: _Connection,
+    make_handles: Callable[[dict[str, Any]], tuple[Any, Any]],
+    stops: Stops,
 ) -> Session:
     """Note the state of a session that is new."""
     session = Session(
         namespace=connection.__dict__,
         pgconn=connection.pgconn,
         make_handles=make_handles,
+        stops=stops,
         cursor_class=_cursor_class_of(connection),
         attributes=_attributes_of(connection),
         parameters=parameters_of(connection),

@@ -1,0 +1,69 @@
+"""Owns one cancel request to the server, which must never hit a statement of somebody else.
+
+A request says whose statement is meant by naming the session alone, and may arrive when that runs
+another one already. So nobody uses the session before the server has answered the request: it
+answers by closing the connection that the request came on, when the signal was sent.
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from time import monotonic
+from typing import Any
+
+from .liveness import ANSWER_LIMIT
+
+logger = logging.getLogger(__name__)
+
+# Seconds until a statement that goes on is canceled again: the first request may have come before
+# the server had begun with it.
+_AGAIN_AFTER = 0.5
+
+
+class Cancel:
+    """One cancel request. It is sent by a thread of its own: a server may let it wait."""
+
+    def __init__(self, pool_name: str) -> None:
+        self._pool_name = pool_name
+        self._sent_at = monotonic()
+        self._was_answered = False
+        self._is_over = threading.Lock()
+        self._is_over.acquire()
+
+    def send(self, connection: Any) -> None:
+        """Send it, in the background."""
+        thread = threading.Thread(
+            target=self._send, args=(connection,), name="django_pooled_pg-cancel", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as ex:  # the system has no more threads, or the process ends
+            logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, ex)
+            self.withdraw()
+
+    def _send(self, connection: Any) -> None:
+        try:
+            connection.cancel_safe(timeout=ANSWER_LIMIT)
+            self._was_answered = True
+        except Exception as ex:
+            # It may arrive yet: the session isn't lent again.
+            logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, ex)
+        finally:
+            self._is_over.release()
+
+    def withdraw(self) -> None:
+        """End it: it was never sent."""
+        self._was_answered = True
+        self._is_over.release()
+
+    def was_answered(self) -> bool:
+        """Wait until it was, at most `ANSWER_LIMIT` seconds; tell whether it was."""
+        if self._is_over.acquire(timeout=ANSWER_LIMIT):
+            self._is_over.release()
+        return self._was_answered
+
+    def is_to_be_repeated(self) -> bool:
+        """Tell whether its statement, if it runs still, needs another one."""
+        return self._was_answered and monotonic() - self._sent_at > _AGAIN_AFTER
