@@ -19,7 +19,8 @@ def cancel_if_abandoned(view: View) -> View:
     For views that answer POST without changing anything, such as a search. Of a class, decorate
     `dispatch`. Needs `CancelAbandonedMiddleware`.
     """
-    return _marked(view, "cancel_if_abandoned", True)
+    marked: View = _marked(view, "cancel_if_abandoned", True)
+    return marked
 
 
 def finish_if_abandoned(view: View) -> View:
@@ -27,10 +28,11 @@ def finish_if_abandoned(view: View) -> View:
 
     For views that change something, or fill a cache. Of a class, decorate `dispatch`.
     """
-    return _marked(view, "finish_if_abandoned", False)
+    marked: View = _marked(view, "finish_if_abandoned", False)
+    return marked
 
 
-def _marked(view: View, name: str, cancels: bool) -> View:
+def _marked(view: Any, name: str, cancels: bool) -> Any:
     if not callable(view) or inspect.isclass(view):
         raise TypeError(
             f"{name} decorates a view: write @{name} above a function, or "
@@ -52,5 +54,4 @@ def _marked(view: View, name: str, cancels: bool) -> View:
         marked = marked_sync
     # On a function of its own: the same view may be used elsewhere without the mark.
     setattr(marked, MARK, cancels)
-    result: View = marked
-    return result
+    return marked

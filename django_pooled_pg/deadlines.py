@@ -57,7 +57,7 @@ class deadline:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError("deadline() can't limit a generator: use it inside, around its work")
-        if not callable(function) or inspect.isclass(function):
+        if inspect.isclass(function):
             raise TypeError("deadline() decorates functions and coroutine functions")
         if inspect.iscoroutinefunction(function):
 

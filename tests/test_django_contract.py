@@ -1,4 +1,8 @@
-"""Fails when a name of Django's that isn't documented, and that we rely on, moves."""
+"""Fails when a name of Django's that isn't documented, and that we rely on, moves.
+
+All of them are used in `wrapper/`, `cursor_wrapper.py`, `announcing.py`, `opening.py`, `client.py`
+and `around_connect.py`; `tests/test_around_connect.py` has what the last one needs.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,8 @@ from django.test import override_settings
 from django_pooled_pg.client import PooledDatabaseClient
 from django_pooled_pg.cursor_wrapper import CursorWrapper
 from django_pooled_pg.pooling.session.use import _OF_CURSORS
-from django_pooled_pg.wrapper import PooledDatabaseMixin, _settings
+from django_pooled_pg.wrapper import PooledDatabaseMixin
+from django_pooled_pg.wrapper.cursors import _settings
 
 SIGNATURES = {
     "connect": ["self"],

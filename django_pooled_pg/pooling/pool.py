@@ -5,20 +5,15 @@ Knows nothing of Django's requests, and uses psycopg_pool through `backing` alon
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 from collections.abc import Callable
 from time import monotonic
 
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout
 
-from .backing.claim import ConnectFailed, NotWanted
-from .backing.null import AnyBacking
-from .config import Connection, PoolConfig
+from .config import PoolConfig
 from .connector import Connector, SessionMaker
-from .errors import PoolExhausted
-from .exhaustion import Paused, explain
+from .figures import figures_of
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .ledger import Ledger
@@ -31,12 +26,9 @@ from .session.use import Use
 from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
-from .work import work
+from .waiting import Waiting
 
 logger = logging.getLogger(__name__)
-
-# Seconds between two looks whether the work of a borrower that waits for resume() is still wanted.
-_WORK_PATIENCE = 0.2
 
 
 class Pool:
@@ -71,6 +63,7 @@ class Pool:
         # What steers the supply is the pool's, too.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
+        self._waiting = Waiting(self.alias, self.name, supply, self._ledger, self._connector)
         self._check = Check(config)
         self._reset = Reset(self.name, config, self._connector.configure_again)
         self.strays = Strays(self.name, self._ledger, self._connector)
@@ -120,7 +113,7 @@ class Pool:
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
         ledger = self._ledger
         while True:
-            backing, connection = self._wait_for_connection(started)
+            backing, connection = self._waiting.for_connection(started)
             now = monotonic()
             session = session_of(connection)
             use = Use(session)
@@ -130,49 +123,7 @@ class Pool:
                 if not session.given_up:
                     ledger.leases.add(lease)
                     ledger.counters.waits.add(now - started)
-                    break
-        if (mine := work.current()) is not None:
-            mine.note_wait(now - started)
-        return lease
-
-    def _wait_for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
-        config = self.config
-        deadline, max_waiting = started + config.timeout, config.max_waiting
-        if (mine := work.current()) is not None:
-            deadline = min(deadline, mine.until)
-        backing: AnyBacking | None = None
-        while True:
-            try:
-                self._pass_gate(deadline, max_waiting, mine)
-                backing = self.supply.opened()
-                return backing, backing.borrow(deadline - monotonic())
-            except PoolClosed:
-                # Somebody called close_pool() or pause() meanwhile: go on with the pool that opens
-                # next. Whoever waits already isn't turned away for others who wait.
-                max_waiting = 0
-            except ConnectFailed as failed:
-                # A copy: several borrowers may raise it at once, each with its own traceback.
-                raise copy.copy(failed.error) from failed.error
-            except (PoolTimeout, TooManyRequests, NotWanted) as ex:
-                if mine is not None and not mine.is_wanted():
-                    mine.note_wait(monotonic() - started)
-                    what = "it waits for a connection no more"
-                    raise mine.error(self._connector.stops, what, waiting=True) from ex
-                waits = self.supply.gate if backing is None or isinstance(ex, Paused) else backing
-                raise self._exhausted(ex, waiting=waits.waiting) from ex
-
-    def _pass_gate(self, deadline: float, max_waiting: int, mine: work.Work | None) -> None:
-        gate = self.supply.gate
-        # Here, too: else those who are too many would be turned away all at once by resume().
-        if not gate.is_open() and 0 < max_waiting <= gate.waiting:
-            raise Paused(full=True)
-        # Work whose client leaves can't be woken here.
-        patience = math.inf if mine is None else _WORK_PATIENCE
-        while not gate.pass_through(min(deadline - monotonic(), patience)):
-            if monotonic() >= deadline:
-                raise Paused()
-            if mine is not None and not mine.is_wanted():
-                raise NotWanted
+                    return lease
 
     def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
         """Get a lent connection back. Does nothing when it came back already.
@@ -308,7 +259,7 @@ class Pool:
             try:
                 backing.wait(self.config.timeout)
             except PoolTimeout as ex:
-                raise self._exhausted(ex, waiting=backing.waiting) from ex
+                raise self._waiting.exhausted(ex, waiting=backing.waiting) from ex
 
     def forget_inherited(self) -> None:
         """In a forked child: start empty, and leave the parent's connections alone."""
@@ -330,46 +281,6 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
-        config, ledger, counters = self.config, self._ledger, self._ledger.counters
-        with ledger.lock:
-            backing = ledger.backing
-            in_use = len(ledger.leases)
-            borrows = counters.returns + in_use
-            counters.add_held_lately()
-            wait = counters.waits.copy()
-            wait.buckets[0] += borrows - sum(wait.buckets)  # who found one idle
-            return PoolStatistics(
-                alias=self.alias,
-                name=self.name,
-                pool_class=config.pool_class,
-                return_at=config.return_at,
-                min_size=config.min_size,
-                max_size=config.max_size,
-                timeout=config.timeout,
-                paused=not self.supply.gate.is_open(),
-                size=backing.size if backing is not None else in_use,
-                in_use=in_use,
-                idle=backing.idle if backing is not None else 0,
-                waiting=self.supply.gate.waiting + (backing.waiting if backing is not None else 0),
-                borrows=borrows,
-                returns=counters.returns,
-                wait=wait,
-                held=counters.held.copy(),
-                worked_total=counters.worked_total,
-                exhausted=counters.exhausted,
-                reclaimed=counters.reclaimed,
-                pinned=counters.pinned,
-                dead=counters.dead,
-                resets=self._reset.resets,
-                connects=self._connector.attempts,
-                connect_errors=self._connector.failures,
-                connect=self._connector.durations.copy(),
-            )
-
-    def _exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
-        with self._ledger.lock:
-            self._ledger.counters.exhausted += 1
-        config, leases = self.config, self.leases()
-        connect_error = self._connector.last_error
-        message = explain(self.alias, self.name, config, cause, leases, waiting, connect_error)
-        return PoolExhausted(message, alias=self.alias, timeout=config.timeout)
+        return figures_of(
+            self.alias, self.name, self.supply, self._ledger, self._connector, self._reset
+        )

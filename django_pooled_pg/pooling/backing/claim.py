@@ -76,7 +76,7 @@ class Claim(WaitingClient[Connection]):
             return conn
 
 
-class NotWanted(Exception):
+class NotWanted(PoolTimeout):
     """Tells a borrower that waits that its work isn't wanted any more; never leaves the pool."""
 
 

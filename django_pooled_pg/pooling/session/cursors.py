@@ -108,7 +108,7 @@ def _run_as(name: str) -> Any:
     return run
 
 
-def _stream_for(mine: work.Work, use: Use, rows: Iterator[Any]) -> Iterator[Any]:
+def _stream_for(mine: work.Work, use: Use, rows: Any) -> Iterator[Any]:
     with closing(rows):
         while True:
             with _statement_of(mine, use):
@@ -230,7 +230,8 @@ class NotingCursor(_Base):
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
         use = self._use
         if work.in_use and (mine := work.current()) is not None and not use.is_watched:
-            return run_for(mine, use, self.executemany, query, *args, **kwargs)
+            run_for(mine, use, self.executemany, query, *args, **kwargs)
+            return
         sql = self._note(query)
         started = monotonic()
         try:

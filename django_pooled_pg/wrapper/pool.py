@@ -1,0 +1,67 @@
+"""Owns which pool a wrapper's alias has; borrows nothing."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db.backends.base.base import NO_DB_ALIAS
+from django.db.backends.postgresql.base import DatabaseWrapper
+
+from ..opening import session_maker
+from ..pooling import registry
+from ..pooling.config import PoolConfig, without_pool
+from ..pooling.pool import Pool
+
+if TYPE_CHECKING:
+    _Base = DatabaseWrapper
+else:
+    _Base = object
+
+
+class PoolMixin(_Base):
+    """A wrapper that knows its pool."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pool: Pool | None = None
+        # What _pool was looked up for; None: not looked up yet.
+        self._pool_settings: Any = None
+        self._settings_of_session: Any = registry.settings_of_session
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool of this alias in this process, or `None` where there is none.
+
+        Raises `ImproperlyConfigured` for bad settings.
+        """
+        # Settings change in place: between tests, and where a site has many databases.
+        if self._pool_settings != registry.settings_of_session(self.settings_dict):
+            # All that follows is of one moment: threads share the dict.
+            settings = registry.snapshot(self.settings_dict)
+            if self._pool_settings is None:
+                # Once for each wrapper, whether the pool is there already or not.
+                PoolConfig.from_settings(self.alias, settings)
+            if self.alias == NO_DB_ALIAS:
+                self._pool = None
+            else:
+                make = partial(session_maker, type(self), self.alias)
+                self._pool = registry.pool_for(self.alias, settings, make)
+            self._pool_settings = registry.settings_of_session(settings)
+            self._settings_of_session = registry.settings_getter(settings)
+        return self._pool
+
+    def close_pool(self) -> None:
+        """Close the idle connections of this alias now, and lent ones when they return.
+
+        Safe from any thread at any time; the next query opens the pool again.
+        """
+        # Celery's fixup has just returned this thread's connection; it calls this, too, before
+        # and after each task, which would make each task connect.
+        # https://github.com/celery/celery/issues/10554
+        if sys._getframe(1).f_globals.get("__name__") != "celery.fixups.django":
+            registry.close(self.alias, self.settings_dict)
+
+    def get_connection_params(self) -> dict[str, Any]:
+        return without_pool(super().get_connection_params())
