@@ -98,12 +98,8 @@ class BorrowingMixin(EarlyReturnMixin):
             self._borrow(pool)
 
     def _borrow(self, pool: Pool, again: bool = False) -> None:
-        if self._engine_closes:
-            # What an engine remembers of the session it had (a search_path, for example) isn't so
-            # in the one it gets.
-            self.close()
-        elif self._lease is not None:
-            self._close()  # as in close(): forgotten at the end of an atomic block
+        if self._engine_closes or self._lease is not None:
+            self._forget_before()
         # What Django's connect() sets. The connection before may have been closed in an atomic block.
         self.in_atomic_block = False
         self.savepoint_ids = []
@@ -139,9 +135,7 @@ class BorrowingMixin(EarlyReturnMixin):
             # For a session that is new, since receivers configure sessions; for a wrapper that is
             # new, since receivers also install execute wrappers on it; and for a new receiver.
             if not session.announced_to == self._announced_to == connection_created.receivers:
-                self._announced_to = announce(self, use, session)
-                if self._lease is lease:
-                    session.timezone = _timezone_of(use.quick)
+                self._announce(lease)
             if connection_borrowed.receivers:
                 connection_borrowed.send(sender=self.__class__, connection=self)
         except BaseException:
@@ -150,17 +144,34 @@ class BorrowingMixin(EarlyReturnMixin):
         finally:
             self._using -= 1
         if self.connection is None:
-            # A receiver has closed it. Those of connection_created aren't called again for it.
-            if again:
-                raise InterfaceError(
-                    f"Database {self.alias!r}: a receiver of connection_created or "
-                    "connection_borrowed closes each connection that it is told of."
-                )
-            self._borrow(pool, again=True)
+            self._borrow_again(pool, again)
             return
         self.run_on_commit = []
         if self.close_at == 0 and (not who.in_request or pool.returns_early):
             use.watcher = self._self_ref
+
+    def _forget_before(self) -> None:
+        if self._engine_closes:
+            # What an engine remembers of the session it had (a search_path, for example) isn't so
+            # in the one it gets.
+            self.close()
+        else:
+            self._close()  # as in close(): forgotten at the end of an atomic block
+
+    def _announce(self, lease: Lease) -> None:
+        use, session = lease.use, lease.session
+        self._announced_to = announce(self, use, session)
+        if self._lease is lease:
+            session.timezone = _timezone_of(use.quick)
+
+    def _borrow_again(self, pool: Pool, again: bool) -> None:
+        # A receiver has closed it. Those of connection_created aren't called again for it.
+        if again:
+            raise InterfaceError(
+                f"Database {self.alias!r}: a receiver of connection_created or "
+                "connection_borrowed closes each connection that it is told of."
+            )
+        self._borrow(pool, again=True)
 
     def close_if_unusable_or_obsolete(self) -> None:
         # At the beginning and the end of a request. What Django looks at there, the pool looks

@@ -26,6 +26,14 @@ END = "end"
 UNENDED = "unended"
 UNENDED_COMMENT = "unended_comment"
 
+# What is none, or only begins here.
+_LINE_COMMENT = "line_comment"
+_LONG_COMMENT = "long_comment"
+_ESCAPED = "escaped"
+_DOLLAR = "dollar"
+_COMMENTS = frozenset([_LINE_COMMENT, "comment"])
+_LONG = frozenset([_LONG_COMMENT, _ESCAPED, _DOLLAR])
+
 # Every character outside of ASCII is a letter to PostgreSQL, and none of them is a blank.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
 _IN_WORD = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
@@ -40,13 +48,14 @@ _TOKEN = re.compile(
     # memory that repeating takes.
     r"(?P<other>(?:[^A-Za-z_'\"$;/%\-\x80-\U0010ffff]+|'[^']*'|%s(?=[,)])|%|-(?!-)|/(?!\*)"
     rf"|\$(?!{_TAG}\$)){{1,500}})"
-    r'|(?P<name>"[^"]*")'
+    r'|"(?P<name>[^"]*)"'
     r"|(?P<escaped>[eE]')"
     r"|(?P<literal>[uU]&(?='))"
     r'|(?P<escaped_name>[uU]&"[^"]*")'
     rf"|(?P<word>{_LETTER}{_IN_WORD}*)"
     r"|(?P<end>;)"
-    r"|(?P<comment>--[^\n\r]*|/\*[^*/]*\*/)"
+    r"|(?P<line_comment>--[^\n\r]*)"
+    r"|(?P<comment>/\*[^*/]*\*/)"
     r"|(?P<long_comment>/\*)"
     rf"|(?P<dollar>\${_TAG}\$)"
     r"|(?P<unended>['\"])"
@@ -68,48 +77,43 @@ def tokens(sql: str) -> Iterator[tuple[str, str]]:
     while position >= 0:
         for token in _TOKEN.finditer(sql, position):
             kind = token.lastgroup
+            if kind in _LONG:
+                if kind != _LONG_COMMENT:
+                    yield LITERAL, ""
+                position = _end_of(sql, token)
+                escaped_end = position if kind == _ESCAPED else -1
+                break
+            if kind == OTHER and escaped_end >= 0 and _goes_on(sql, escaped_end, token):
+                position = escaped_end = _escaped_end(sql, token.start(OTHER) + 1)
+                break
+            if kind != _LINE_COMMENT:
+                escaped_end = -1
             if kind == WORD:
-                escaped_end = -1
                 yield WORD, token[WORD].lower()
-            elif kind == NAME:
-                escaped_end = -1
-                yield NAME, token[NAME][1:-1]
-            elif kind == OTHER:
-                text = token[OTHER]
-                if escaped_end >= 0 and text[0] == "'":
-                    start = token.start(OTHER)
-                    between = sql[escaped_end:start]
-                    if "\n" in between or "\r" in between:
-                        position = escaped_end = _escaped_end(sql, start + 1)
-                        break
-                escaped_end = -1
-                yield OTHER, text
-            elif kind == "comment":
-                if token[kind][0] == "/":
-                    escaped_end = -1
-            elif kind == "long_comment":
-                escaped_end = -1
-                position = _comment_end(sql, token.end())
-                break
-            elif kind == "escaped":
-                yield LITERAL, ""
-                position = escaped_end = _escaped_end(sql, token.end())
-                break
-            elif kind == "dollar":
-                escaped_end = -1
-                yield LITERAL, ""
-                delimiter = token[kind]
-                end = sql.find(delimiter, token.end())
-                position = end + len(delimiter) if end >= 0 else -1
-                break
-            elif kind is None:
-                return
-            else:
-                escaped_end = -1
+            elif kind is not None and kind not in _COMMENTS:
                 yield kind, token[kind]
-                if kind == UNENDED:
-                    return
-    yield (UNENDED_COMMENT if kind == "long_comment" else UNENDED), ""
+            if kind == UNENDED:
+                return
+        else:
+            return
+    yield (UNENDED_COMMENT if kind == _LONG_COMMENT else UNENDED), ""
+
+
+def _goes_on(sql: str, escaped_end: int, token: re.Match[str]) -> bool:
+    start = token.start(OTHER)
+    between = sql[escaped_end:start]
+    return sql[start] == "'" and ("\n" in between or "\r" in between)
+
+
+def _end_of(sql: str, token: re.Match[str]) -> int:
+    """Return where it ends that `token` begins, one of `_LONG`; -1 if nowhere."""
+    if token.lastgroup == _LONG_COMMENT:
+        return _comment_end(sql, token.end())
+    if token.lastgroup == _ESCAPED:
+        return _escaped_end(sql, token.end())
+    delimiter = token[_DOLLAR]
+    end = sql.find(delimiter, token.end())
+    return end + len(delimiter) if end >= 0 else -1
 
 
 def _comment_end(sql: str, start: int) -> int:

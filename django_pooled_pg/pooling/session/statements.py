@@ -69,8 +69,11 @@ _WELL_KNOWN = _words(
     " then else case having limit using over filter count sum min max avg coalesce upper lower"
     " length cast extract"
 )
-# After which TEMP is no name.
-_BEFORE_TEMP = _words("create replace into local global")
+# Words that are no names after others, and what such a statement leaves behind.
+_MADE = {
+    **dict.fromkeys(("temp", "temporary"), (_words("create replace into local global"), CHANGES)),
+    **dict.fromkeys(("extension", "type"), (_words("create alter"), NEW_TYPES)),
+}
 # psycopg's %(...)s, with a name that would mean something where it isn't one.
 _ODD_NAME = re.compile(r"%\([^)%]*?(?:['\"$;%\n\r]|--|/\*)")
 # DO and CALL may do whatever there is.
@@ -178,12 +181,10 @@ class _Reader:
                 self._changes(text)
         elif kind == NAME:
             pass
-        elif text in ("temp", "temporary"):
-            if last in _BEFORE_TEMP:
-                self._changes(text)
-        elif text in ("extension", "type"):
-            if last in ("create", "alter"):
-                self._changes(text, NEW_TYPES)
+        elif text in _MADE:
+            before, effect = _MADE[text]
+            if last in before:
+                self._changes(text, effect)
         elif text == "execute":
             if self._first == "explain" or (self._first == "create" and last == "as"):
                 self._changes(text)
