@@ -25,7 +25,7 @@ from ..pooling.work.work import DEADLINE, Work
 from ..seconds import checked_seconds
 from .clients import Look, look_for
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 ABANDONED_AFTER = "POOLED_PG_ABANDONED_AFTER"
 REQUEST_DEADLINE = "POOLED_PG_REQUEST_DEADLINE"

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 # The peer has closed its side: whatever of its data isn't read yet, as a second request may be.
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from ..pooling.errors import PoolExhausted
 from ..pooling.printable import printable
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _ATTRIBUTE = "_django_pooled_pg_exhausted"
 
