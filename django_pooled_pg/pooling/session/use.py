@@ -143,7 +143,7 @@ class Use:
         # other: who ends the statement, or the borrow, waits for the answer.
         self.cancel = cancel = Cancel(self.session.stops.pool_name)
         if self in work.running and self.quick is not RETURNED_HANDLE:
-            cancel.send(self.quick)
+            cancel.send(self.quick, lambda: self in work.running)
         else:
             self.cancel = None
             cancel.withdraw()
