@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -30,11 +31,15 @@ _LONGEST = ANSWER_LIMIT + 1
 
 
 class Cancel:
-    """One cancel request. It is sent by a thread of its own: a server may let it wait."""
+    """One cancel request. It is sent by a thread of its own: a server may let it wait.
 
-    def __init__(self, pool_name: str) -> None:
+    `before` is the one before it for the same statement, if there was one.
+    """
+
+    def __init__(self, pool_name: str, before: Cancel | None = None) -> None:
         self._pool_name = pool_name
         self._sent_at = monotonic()
+        self._first_sent_at: float = self._sent_at if before is None else before._first_sent_at
         self._was_answered = False
         self._is_over = threading.Lock()
         self._is_over.acquire()
@@ -42,15 +47,12 @@ class Cancel:
     def send(self, connection: Any, still_runs: Callable[[], bool]) -> None:
         """Send it, in the background.
 
-        `still_runs` tells whether the statement does: one that can't be canceled in time loses its
-        connection.
+        `still_runs` tells whether the statement does: one that goes on, be the requests answered or
+        not, loses its connection.
         """
-        thread = threading.Thread(
-            target=self._send,
-            args=(connection, still_runs),
-            name="django_pooled_pg-cancel",
-            daemon=True,
-        )
+        name = "django_pooled_pg-cancel"
+        work = partial(self._send, connection, still_runs)
+        thread = threading.Thread(target=work, name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError as ex:  # the system has no more threads, or the process ends
@@ -64,7 +66,16 @@ class Cancel:
         except Exception as ex:
             # It may arrive yet: the session isn't lent again.
             logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, ex)
-            if still_runs():
+        try:
+            tried = monotonic() - self._first_sent_at
+            if tried >= ANSWER_LIMIT and still_runs():
+                # The server doesn't answer, or a pooler hasn't passed the statement on yet.
+                logger.warning(
+                    "Pool %r: a statement goes on %.1f s after it was canceled; its connection is "
+                    "closed",
+                    self._pool_name,
+                    tried,
+                )
                 _hang_up(connection)
         finally:
             self._is_over.release()
@@ -86,7 +97,7 @@ class Cancel:
 
 
 def _hang_up(connection: Any) -> None:
-    """End the wait for a server that doesn't answer.
+    """End the wait for the server.
 
     Nobody closes the connection meanwhile: whoever has it waits for the cancel request to be over.
     """

@@ -137,11 +137,12 @@ class Use:
 
     def stop(self, work: Work) -> None:
         """Have the server cancel the statement that runs."""
-        if self.cancel is not None and not self.cancel.is_to_be_repeated():
+        before = self.cancel
+        if before is not None and not before.is_to_be_repeated():
             return
         # First said, then looked; its borrower does it the other way round. One of the two sees the
         # other: who ends the statement, or the borrow, waits for the answer.
-        self.cancel = cancel = Cancel(self.session.stops.pool_name)
+        self.cancel = cancel = Cancel(self.session.stops.pool_name, before)
         if self in work.running and self.quick is not RETURNED_HANDLE:
             cancel.send(self.quick, lambda: self in work.running)
         else:

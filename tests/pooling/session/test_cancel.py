@@ -140,18 +140,21 @@ def test_a_server_that_does_not_answer_holds_nobody_beyond_a_deadline(
         wrapper = make_wrapper(pool={"max_size": 1}, HOST="127.0.0.1", PORT=str(proxy.port))
         pid = backend_pid(wrapper)
 
+        @deadline(0.5)
+        def ask() -> None:
+            works.append(current())
+            fetch(wrapper, "SELECT pg_sleep(8)::text")
+
         def freeze() -> None:
-            work = works[0]
-            wait_until(lambda: work.running)
+            wait_until(lambda: works and works[0].running)
             proxy.freeze()
 
         works: list[Any] = []
         began = monotonic()
-        with pytest.raises(DeadlineExceeded), deadline(0.5):
-            works.append(current())
-            freezing = threading.Thread(target=freeze)
-            freezing.start()
-            fetch(wrapper, "SELECT pg_sleep(8)::text")
+        freezing = threading.Thread(target=freeze)
+        freezing.start()
+        with pytest.raises(DeadlineExceeded):
+            ask()
         freezing.join()
         assert monotonic() - began < 10
         wrapper.close()
