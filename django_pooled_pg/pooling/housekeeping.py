@@ -84,8 +84,8 @@ class Housekeeping:
             if (seconds := monotonic() - call.since) >= LONG_RESET:
                 call.reported = True
                 logger.warning(
-                    "Pool %r: 'reset', or 'configure' after it, has run for %.1f s. Nobody can "
-                    "borrow the connection that it has; give it a time limit.",
+                    "Pool %r: 'reset', or 'configure' after it, has run for %.1f s, and nobody can "
+                    "borrow its connection; give it a time limit",
                     self._pool_name,
                     seconds,
                 )

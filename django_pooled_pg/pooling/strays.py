@@ -107,13 +107,16 @@ class Strays:
         # Of the pool that lent it: another one may have opened since.
         backing = _pool_of(connection)
         if (seconds := _reset_for(backing, connection)) is None:
-            why = "an interrupt had lost a connection; closed it"
-        else:
-            why = (
-                f"closed a connection that 'reset' has had for {seconds:.1f} s; the pool was "
-                "closed meanwhile"
+            logger.warning(
+                "Pool %r: an interrupt had lost a connection; closed it", self._pool_name
             )
-        logger.warning("Pool %r: %s", self._pool_name, why)
+        else:
+            logger.warning(
+                "Pool %r: 'reset', or 'configure' after it, has run for %.1f s, and the pool was "
+                "closed meanwhile; closed the connection",
+                self._pool_name,
+                seconds,
+            )
         for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
             if not lease.returned:
                 lease.returned = True

@@ -1,3 +1,5 @@
+"""`pool.py`, and its parts `waiting.py`, `ledger.py`, `figures.py` and `statistics.py`."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -106,8 +106,8 @@ def test_a_reset_that_hangs_as_its_pool_closes_is_named(
     go_on.set()
     assert lease.connection.closed
     assert re.search(
-        r"Pool 'hanging': closed a connection that 'reset' has had for \d+\.\d s; the pool was "
-        "closed meanwhile",
+        r"Pool 'hanging': 'reset', or 'configure' after it, has run for \d+\.\d s, and the pool was "
+        "closed meanwhile; closed the connection",
         caplog.text,
     )
     assert "interrupt" not in caplog.text

@@ -1,4 +1,7 @@
-"""Fails when a private name of psycopg_pool moves: see `backing/base.py`."""
+"""Fails when a private name of psycopg_pool moves: see `backing/base.py`.
+
+And what `pool.py`, `null.py` and `claim.py` make of them.
+"""
 
 from __future__ import annotations
 
