@@ -246,7 +246,7 @@ class BaseBacking(ConnectionPool[Connection]):
     def _start_workers(self) -> None:
         # psycopg_pool's queue has locks that an interrupt of a borrower may leave locked, and with
         # them all workers; this one is written in C.
-        self._tasks = SimpleQueue()  # type: ignore[assignment]
+        self._tasks = SimpleQueue()  # type: ignore[assignment]  # has what they use of a Queue
         super()._start_workers()
 
     def end_threads(self) -> None:

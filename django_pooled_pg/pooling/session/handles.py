@@ -195,7 +195,7 @@ class _Info(psycopg.ConnectionInfo):
         self._handle = handle
 
     @property
-    def pgconn(self) -> Any:  # type: ignore[override]
+    def pgconn(self) -> Any:  # type: ignore[override]  # an attribute there
         if not of_psycopg(sys._getframe(1)):
             _current(self._handle).doubt = "libpq's connection was used directly"
         return self._handle.__dict__["pgconn"]
