@@ -16,6 +16,14 @@ PACKAGE = Path(django_pooled_pg.__file__).parent
 TESTS = ROOT / "tests"
 
 
+MODULES = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+
+
+def test_no_module_is_too_long_to_be_read_in_one_go() -> None:
+    lengths = {str(m): len((PACKAGE / m).read_text().splitlines()) for m in MODULES}
+    assert {module: length for module, length in lengths.items() if length > 300} == {}
+
+
 def test_each_module_has_its_test_file_or_is_named_in_one() -> None:
     """In that one's docstring: by its name where folders are the same, else by its path."""
     said = {
@@ -34,7 +42,7 @@ def test_each_module_has_its_test_file_or_is_named_in_one() -> None:
         folder = TESTS / module.parent
         return (folder / f"test_{module.name}").exists() or (folder / module.stem).is_dir()
 
-    modules = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if p.stem != "__init__"]
+    modules = [module for module in MODULES if module.stem != "__init__"]
     assert [str(m) for m in modules if not has_its_own(m) and not is_named(m)] == []
 
 
