@@ -23,6 +23,8 @@ class Ledger:
     lock: threading.RLock = field(default_factory=RLock)
     # `None` while the pool is closed.
     backing: AnyBacking | None = None
+    # Those that are being closed, since when by `time.monotonic()`.
+    closing: dict[AnyBacking, float] = field(default_factory=dict)
     leases: set[Lease] = field(default_factory=set)
     # Given back, but not yet where they belong.
     leaving: set[Lease] = field(default_factory=set)

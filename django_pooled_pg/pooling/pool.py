@@ -226,8 +226,10 @@ class Pool:
 
     def look_after(self) -> float | None:
         """Do what is due; return in how many seconds to come again, `None` for when it opens."""
-        if self._ledger.backing is None and not self._connector.alive():
+        ledger = self._ledger
+        if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
+        self.supply.end_half_closed()
         return min(self.housekeeping.look_after(), self.strays.look())
 
     def leases(self) -> list[Lease]:
@@ -267,8 +269,9 @@ class Pool:
         # held it at the fork.
         leases, backing = list(self._ledger.leases), self._ledger.backing
         self._connector.detach_all()
-        if backing is not None:
-            backing.disarm()
+        for each in (backing, *self._ledger.closing):
+            if each is not None:
+                each.disarm()
         for lease in leases:
             lease.backing.disarm()
             lease.use.end()
