@@ -9,6 +9,7 @@ import copy
 import logging
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
@@ -27,9 +28,11 @@ from .session.reset import Reset, is_clean
 from .session.session import IDLE, session_of
 from .session.statements import CHANGES, NEW_TYPES
 from .session.use import Use
-from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
+
+if TYPE_CHECKING:
+    from .statistics import PoolStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -309,6 +312,9 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
+        # Not with this module: its import costs each start a millisecond.
+        from .statistics import PoolStatistics
+
         config, ledger, counters = self.config, self._ledger, self._ledger.counters
         with ledger.lock:
             backing = ledger.backing
