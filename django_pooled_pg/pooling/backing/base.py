@@ -1,7 +1,8 @@
 """Owns the seams to psycopg_pool that both of its pools have; decides nothing about leases.
 
-With `claim.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names. Read against
-psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these seams moves. What each is for:
+With `claim.py`, `workers.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names.
+Read against psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these seams
+moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
@@ -15,7 +16,8 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: put what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
-- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`: a queue of our own.
+- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`, `_workers`, `pool` (of
+  a task): a queue of our own, and no more workers than are needed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any
 from weakref import WeakSet
 
@@ -33,6 +34,7 @@ from psycopg_pool.pool import MaintenanceTask, ReturnConnection
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
+from .workers import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class _Call(MaintenanceTask):
         super().__init__(pool)
         self._function = function
         self.connection = connection
+        self.is_quick = connection is None  # it waits for nobody
 
     def run(self) -> None:
         try:
@@ -234,10 +237,11 @@ class BaseBacking(ConnectionPool[Connection]):
         return {connection for connection in found if connection is not None}
 
     def _start_workers(self) -> None:
-        # psycopg_pool's queue has locks that an interrupt of a borrower may leave locked, and with
-        # them all workers; this one is written in C.
-        self._tasks = SimpleQueue()  # type: ignore[assignment]
+        self._tasks = Tasks()  # type: ignore[assignment]
+        # The first one hires the others.
+        most, self.num_workers = self.num_workers, 1
         super()._start_workers()
+        self.num_workers = most
 
     def is_making(self) -> bool:
         """Tell whether it may be making a connection, or about to."""

@@ -41,6 +41,7 @@ CLASSES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "ReturnConnection": {"__init__": ("pool", "conn", "from_getconn")},
         "Schedule": {"__init__": ("pool", "task", "delay")},
         "ShrinkPool": {"__init__": ("pool",)},
+        "StopWorker": {"__init__": ("pool",)},
         "WaitingClient": {"wait": ("timeout",), "set": ("conn",), "fail": ("error",)},
     },
     "psycopg_pool.null_pool": {
