@@ -11,7 +11,7 @@ from .lease import Lease
 from .process.locks import RLock
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Ledger:
     """The state of one pool. Its parts are changed with `lock` held.
 
