@@ -1,7 +1,8 @@
 """Owns what both kinds of psycopg_pool get from us; decides nothing about leases.
 
-With `claim.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names. Read against
-psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these names moves. What each is for:
+With `claim.py`, `workers.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names.
+Read against psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these names
+moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
@@ -15,7 +16,8 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: put what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
-- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`: a queue of our own.
+- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`, `_workers`, `pool` (of
+  a task): a queue of our own, and no more workers than are needed.
 - `StopWorker`, `_sched` and its `enter`: end threads that an interrupted close has left.
 """
 
@@ -25,7 +27,6 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 from weakref import WeakSet
@@ -35,6 +36,7 @@ from psycopg_pool.pool import MaintenanceTask, ReturnConnection, StopWorker
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
+from .workers import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Call(MaintenanceTask):
         super().__init__(pool)
         self._function = function
         self.connection = connection
+        self.is_quick = connection is None  # it waits for nobody
 
     def run(self) -> None:
         self.since = monotonic()
@@ -244,10 +247,11 @@ class BaseBacking(ConnectionPool[Connection]):
             return [call for call in self._calls if not call.is_done]
 
     def _start_workers(self) -> None:
-        # psycopg_pool's queue has locks that an interrupt of a borrower may leave locked, and with
-        # them all workers; this one is written in C.
-        self._tasks = SimpleQueue()  # type: ignore[assignment]  # has what they use of a Queue
+        self._tasks = Tasks()  # type: ignore[assignment]  # has what they use of a Queue
+        # The first one hires the others.
+        most, self.num_workers = self.num_workers, 1
         super()._start_workers()
+        self.num_workers = most
 
     def end_threads(self) -> None:
         """Do what a close() that an interrupt has ended may have left undone. May wait for long."""

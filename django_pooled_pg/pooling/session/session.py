@@ -52,7 +52,7 @@ _Connection = psycopg.Connection[Any]
 IDLE = int(TransactionStatus.IDLE)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Session:
     """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 

@@ -73,6 +73,13 @@ def test_methods_exist_with_their_signatures() -> None:
     assert parameters(Scheduler.enter) == ["self", "delay", "action"]
 
 
+def test_a_worker_takes_its_tasks_one_by_one_from_the_queue(theirs: ConnectionPool) -> None:
+    assert parameters(theirs.worker) == ["q"]
+    assert "task := q.get()" in inspect.getsource(theirs.worker)
+    assert theirs.num_workers == 3
+    assert module.ShrinkPool(theirs).pool() is theirs
+
+
 def test_connecting_goes_through_the_connection_class() -> None:
     source = inspect.getsource(ConnectionPool._connect)
     assert "self.connection_class.connect(" in source
