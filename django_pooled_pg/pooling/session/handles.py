@@ -17,7 +17,8 @@ import psycopg.generators
 
 from ..work import work
 from ..work.stops import Stops
-from .cursors import NotingCursor, note_statements, noting, run_for
+from .cursors import NotingCursor, note_statements, noting
+from .running import Statement
 from .session import Session, remember, session_of
 from .statements import CHANGES
 from .use import Use, begin_unused, of_psycopg, refuse, set_attribute, use_of
@@ -186,8 +187,9 @@ class _RawHandle(_Base):
         if code not in _HARMLESS:
             # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
             use.note(CHANGES, "a cursor of psycopg's own")
-            if work.in_use and (mine := work.current()) is not None and not use.is_watched:
-                return run_for(mine, use, super().wait, gen, *args, **kwargs)
+            if work.in_use and (mine := work.current()) is not None:
+                with Statement(mine, use):
+                    return super().wait(gen, *args, **kwargs)
         return super().wait(gen, *args, **kwargs)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from django_pooled_pg import DeadlineExceeded, deadline
+from django_pooled_pg import DeadlineExceeded, PoolExhausted, deadline
 from django_pooled_pg.pooling.lease import Lease
+from django_pooled_pg.pooling.session.running import Statement
 from django_pooled_pg.pooling.work.work import Work, current
 from tests.conftest import MakeWrapper
 from tests.support.proxy import Proxy
@@ -38,12 +39,25 @@ def lease_of(wrapper: Any) -> Lease:
     return lease
 
 
-def test_none_is_sent_when_no_statement_runs(
+def begun(lease: Lease) -> Statement:
+    """A statement that runs, as far as this process knows."""
+    statement = Statement(Work(100), lease.use)
+    statement.__enter__()
+    return statement
+
+
+def end(statement: Statement) -> None:
+    statement.__exit__(None, None)
+
+
+def test_none_is_sent_when_the_statement_has_ended(
     make_wrapper: MakeWrapper, requests_sent: list[Any]
 ) -> None:
-    use = lease_of(make_wrapper()).use
-    use.stop(Work(1))
-    assert use.cancel is None
+    lease = lease_of(make_wrapper())
+    statement = begun(lease)
+    end(statement)
+    statement.stop()
+    assert lease.use.cancel is None
     assert not requests_sent
 
 
@@ -51,22 +65,39 @@ def test_none_is_sent_when_the_borrow_has_ended(
     make_wrapper: MakeWrapper, requests_sent: list[Any]
 ) -> None:
     wrapper = make_wrapper()
-    use = lease_of(wrapper).use
+    lease = lease_of(wrapper)
+    statement = begun(lease)  # and an interrupt keeps it from ending
     wrapper.close()
-    work = Work(1)
-    work.running.add(use)  # an interrupt left it there
-    use.stop(work)
-    assert use.cancel is None
+    statement.stop()
+    assert lease.use.cancel is None
     assert not requests_sent
 
 
+def test_none_is_sent_when_another_statement_runs(
+    make_wrapper: MakeWrapper, requests_sent: list[Any]
+) -> None:
+    lease = lease_of(make_wrapper())
+    interrupted, other = begun(lease), begun(lease)
+    interrupted.stop()
+    assert not requests_sent
+    end(other)
+
+
+def test_an_interrupted_statement_does_not_outlive_its_block(make_wrapper: MakeWrapper) -> None:
+    lease = lease_of(make_wrapper())
+    work = Work(100)
+    work.enter()
+    Statement(work, lease.use).__enter__()
+    assert work.running
+    work.leave()
+    assert not work.running
+
+
 def test_one_is_under_way_at_a_time(make_wrapper: MakeWrapper, requests_sent: list[Any]) -> None:
-    use = lease_of(make_wrapper()).use
-    work = Work(1)
-    work.running.add(use)
+    statement = begun(lease_of(make_wrapper()))
     for _ in range(20):
-        use.stop(work)
-    use.end_cancel()
+        statement.stop()
+    end(statement)
     assert len(requests_sent) == 1
 
 
@@ -74,16 +105,14 @@ def test_a_statement_that_goes_on_is_canceled_again(
     make_wrapper: MakeWrapper, requests_sent: list[Any]
 ) -> None:
     # Nothing runs in the server, so nothing is canceled.
-    use = lease_of(make_wrapper()).use
-    work = Work(1)
-    work.running.add(use)
+    statement = begun(lease_of(make_wrapper()))
 
     def stopped_again() -> bool:
-        use.stop(work)
+        statement.stop()
         return len(requests_sent) > 1
 
     wait_until(stopped_again)
-    use.end_cancel()
+    end(statement)
 
 
 def test_a_session_is_closed_when_its_cancel_request_is_not_answered(
@@ -95,17 +124,16 @@ def test_a_session_is_closed_when_its_cancel_request_is_not_answered(
     monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancel_safe)
     wrapper = make_wrapper()
     lease = lease_of(wrapper)
-    work = Work(1)
-    work.running.add(lease.use)
-    lease.use.stop(work)
-    work.end_statement(lease.use, 0.0)
+    statement = begun(lease)
+    statement.stop()
+    end(statement)
     wrapper.close()
     wait_until(lambda: lease.connection.closed)
     assert "a statement can't be canceled: cancellation timeout expired" in caplog.text
     assert fetch(wrapper, "SELECT 1") == 1
 
 
-def test_an_interrupt_while_the_answer_is_awaited_closes_the_session_or_waits(
+def test_a_session_is_not_lent_while_an_interrupted_borrower_has_not_seen_the_answer(
     make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_go = threading.Event()
@@ -118,15 +146,11 @@ def test_an_interrupt_while_the_answer_is_awaited_closes_the_session_or_waits(
     monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancel_safe)
     pool = {"max_size": 1, "timeout": 0.2}
     wrapper = make_wrapper(pool=pool)
-    lease = lease_of(wrapper)
-    work = Work(1)
-    work.running.add(lease.use)
-    lease.use.stop(work)
-    work.running.discard(lease.use)  # and here comes the interrupt
+    begun(lease_of(wrapper)).stop()  # and here comes the interrupt
     wrapper.close()
     other = make_wrapper(pool=pool, alias=wrapper.alias)
     assert other.pool is not None
-    with pytest.raises(Exception, match="no connection was free"):
+    with pytest.raises(PoolExhausted):
         other.ensure_connection()
     let_go.set()
     wait_until(lambda: other.pool is not None and other.pool.statistics().idle == 1)

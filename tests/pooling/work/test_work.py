@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from math import inf
+from threading import get_ident
 from time import monotonic
 from typing import Any
 
@@ -12,13 +13,14 @@ from django_pooled_pg.pooling.work.work import Work, current
 
 
 class Running:
-    """A statement, or a wait, that notes who stops it."""
+    """A statement, or a wait."""
 
     def __init__(self) -> None:
-        self.stopped_by: list[Work] = []
+        self.thread_id = get_ident()
+        self.stopped = False
 
-    def stop(self, work: Work) -> None:
-        self.stopped_by.append(work)
+    def stop(self) -> None:
+        self.stopped = True
 
 
 def test_inner_work_has_what_limits_the_outer() -> None:
@@ -36,7 +38,7 @@ def test_inner_work_has_what_limits_the_outer() -> None:
         inner.look(monotonic() + 1)
         assert inner.is_abandoned
         assert outer.is_abandoned
-        assert running.stopped_by == [inner]
+        assert running.stopped
     finally:
         outer.leave()
 
