@@ -12,11 +12,9 @@ from typing import Any, cast
 import psycopg
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from .pooling.budget.place import place_of
 from .pooling.config import PoolConfig, with_fresh_password
 from .pooling.connector import SessionMaker
 from .pooling.registry import Settings, snapshot
-from .runtime_dir import shared_dir
 
 # psycopg's own default: https://www.psycopg.org/psycopg3/docs/api/connections.html
 _LONGEST_CONNECT = 130
@@ -69,6 +67,9 @@ def session_maker(
 
     budget = None
     if config.budget is not None:
+        from .pooling.budget.place import place_of
+        from .runtime_dir import shared_dir
+
         budget = place_of(settings, config.budget_name, shared_dir)
     return SessionMaker(open=open_session, configure=configure, budget=budget)
 

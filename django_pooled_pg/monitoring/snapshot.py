@@ -7,11 +7,14 @@ no connection parameters: what is shown here ends on screens and in log files.
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import asdict
+from time import monotonic
 from typing import Any
 
-from ..pooling import registry
+from ..pooling import (
+    registry,
+    statistics,  # noqa: F401  # now, not when a pool is asked: see `endpoint._importing`
+)
 from ..pooling.lease import Lease, place_of
 from ..pooling.pool import Pool
 from ..pooling.process.naming import process_name
@@ -20,8 +23,6 @@ from ..pooling.process.naming import process_name
 VERSION = 1
 # In one answer, whatever is asked for: there is a limit to what fits in.
 _MOST_HOLDERS = 500
-
-_started = time.time()
 
 
 def process_snapshot(holders: int = 0) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
         "pid": os.getpid(),
         "parent_pid": os.getppid(),
         "process": process_name(),
-        "started": _started,
+        "started": registry.started,
         "pools": [asdict(pool) for pool in registry.statistics()],
         "holders": [
             _holder(pool, lease)
@@ -59,15 +60,7 @@ def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
         "name": pool.name,
         "thread": lease.borrower.name,
         "thread_id": lease.borrower.thread_id,
-        "held": time.monotonic() - lease.since,
+        "held": monotonic() - lease.since,
         "pinned": (lease.use.reason or "?") if lease.pinned else None,
         "place": place_of(lease),
     }
-
-
-def _restart_clock_in_child() -> None:
-    global _started
-    _started = time.time()
-
-
-registry.on_fork(_restart_clock_in_child)

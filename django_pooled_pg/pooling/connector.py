@@ -6,30 +6,30 @@ Runs in the worker threads of a psycopg_pool; must not know who waits for the co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from .backing.versions import check_connection
-from .budget.fullness import says_full
-from .budget.place import Place
 from .config import Connection, ConnectionCallback
+from .counters import Durations
 from .process.fork import detach_from_server
 from .process.locks import Lock, RLock
 from .session.handles import remember_with_handles, with_handle
 from .session.liveness import seems_connected
 from .session.session import renew
 from .session.use import use_of
-from .statistics import Durations
 from .untold import Untold, untold
+from .work.stops import Stops
+
+if TYPE_CHECKING:
+    from .budget.place import Place
 
 
-@dataclass(frozen=True, slots=True)
-class SessionMaker:
+class SessionMaker(NamedTuple):
     """How the server sessions of one pool are made."""
 
     # Given psycopg_pool's keywords (`connect_timeout`).
@@ -58,6 +58,7 @@ class Connector:
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._pool_name = pool_name
+        self.stops = Stops(pool_name)
         self._make = make
         self._user_configure = configure
         self._on_failure = on_failure
@@ -122,7 +123,7 @@ class Connector:
         connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
         try:
             check_connection(connection)
-            remember_with_handles(connection)
+            remember_with_handles(connection, self.stops)
             self._call_configure(connection)
             renew(connection)
         except BaseException:
@@ -149,10 +150,18 @@ class Connector:
             try:
                 return self._make.open(kwargs)
             except psycopg.OperationalError as ex:
-                if not says_full(ex):
+                if not self._may_wait_for_room(ex):
                     raise
             sleep(pause)
         return self._make.open(kwargs)
+
+    def _may_wait_for_room(self, error: Exception) -> bool:
+        """Tell whether others of the budget's kind are to leave room on a server that is full."""
+        if self._make.budget is None:
+            return False
+        from .budget.fullness import says_full
+
+        return says_full(error)
 
     def configure_again(self, connection: Connection) -> None:
         """Put on a session that was reset what it was given when it was new."""
@@ -182,8 +191,8 @@ class Connector:
         with self._lock:
             self.failures += 1
             self.last_error = error
-        if self._make.budget is not None and says_full(error):
-            return  # others give up what is idle there: it is worth to wait for that
+        if self._may_wait_for_room(error):
+            return
         others = any(seems_connected(connection) for connection in self.alive())
         # With other connections at work there is something to wait for; without, waiting
         # until the timeout would only hide the server's answer.

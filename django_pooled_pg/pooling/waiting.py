@@ -6,18 +6,24 @@ Makes no lease.
 from __future__ import annotations
 
 import copy
+from math import inf
 from time import monotonic
 
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from .backing.claim import ConnectFailed
+from .backing.claim import ConnectFailed, NotWanted
 from .backing.null import AnyBacking
 from .config import Connection
 from .connector import Connector
 from .errors import PoolExhausted
 from .exhaustion import Paused, explain
+from .gate import Gate
 from .ledger import Ledger
 from .supply import Supply
+from .work.work import Work, current
+
+# Seconds between two looks whether the work of a borrower that waits for resume() is still wanted.
+_PATIENCE = 0.2
 
 
 class Waiting:
@@ -39,11 +45,14 @@ class Waiting:
         """
         config = self._supply.config
         deadline, max_waiting = started + config.timeout, config.max_waiting
+        if (work := current()) is not None:
+            deadline = min(deadline, work.until)
         while True:
-            self._pass_gate(deadline, max_waiting)
+            place: Gate | AnyBacking = self._supply.gate
             try:
-                backing = self._supply.opened()
-                return backing, backing.borrow(deadline - monotonic())
+                self._pass_gate(deadline, max_waiting, work)
+                place = backing = self._supply.opened()
+                connection = backing.borrow(deadline - monotonic())
             except PoolClosed:
                 # Somebody called close_pool() or pause() meanwhile: go on with the pool that opens
                 # next. Whoever waits already isn't turned away for others who wait.
@@ -52,15 +61,28 @@ class Waiting:
                 # A copy: several borrowers may raise it at once, each with its own traceback.
                 raise copy.copy(failed.error) from failed.error
             except (PoolTimeout, TooManyRequests) as ex:
-                raise self.exhausted(ex, waiting=backing.waiting) from ex
+                if work is None or work.is_wanted():
+                    raise self.exhausted(ex, waiting=place.waiting) from ex
+                work.note_waited(monotonic() - started)
+                what = "it waits for a connection no more"
+                raise work.error(self._connector.stops, what, waiting=True) from ex
+            else:
+                if work is not None:
+                    work.note_waited(monotonic() - started)
+                return backing, connection
 
-    def _pass_gate(self, deadline: float, max_waiting: int) -> None:
+    def _pass_gate(self, deadline: float, max_waiting: int, work: Work | None) -> None:
         gate = self._supply.gate
         # Here, too: else those who are too many would be turned away all at once by resume().
         if not gate.is_open() and 0 < max_waiting <= gate.waiting:
-            raise self.exhausted(Paused(full=True), waiting=gate.waiting)
-        if not gate.pass_through(deadline - monotonic()):
-            raise self.exhausted(Paused(), waiting=gate.waiting)
+            raise Paused(full=True)
+        # Nobody wakes a borrower here whose work isn't wanted any more.
+        patience = inf if work is None else _PATIENCE
+        while not gate.pass_through(min(deadline - monotonic(), patience)):
+            if monotonic() >= deadline:
+                raise Paused()
+            if work is not None and not work.is_wanted():
+                raise NotWanted
 
     def exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
         """Count a borrower that gets nothing; return the error that tells it why."""

@@ -1,3 +1,5 @@
+"""`advice.py`, and each of `advice_rules.py`."""
+
 from __future__ import annotations
 
 import json
@@ -111,8 +113,9 @@ def test_a_budget_that_is_spent() -> None:
         "waits p95 124 ms with all 10 slots of the budget taken: raise the budget if the server has "
         "room, or make queries faster."
     )
-    assert "raise the budget, or hold connections for a shorter time: they are held 85 ms" in text(
-        pool(**FULL, **WAITED, **IDLING, **SPENT)
+    assert (
+        "raise the budget, or hold connections for a shorter time: connections are held 85"
+        in text(pool(**FULL, **WAITED, **IDLING, **SPENT))
     )
     assert rules(pool(**{**FULL, **WAITED, **WORKING, "budget": 11, "slots": 9})) == ["too-small"]
 

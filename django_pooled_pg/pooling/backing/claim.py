@@ -13,6 +13,7 @@ from psycopg_pool.pool import WaitingClient
 
 from ..config import Connection
 from ..process.locks import Lock
+from ..work import work
 
 
 class Claim(WaitingClient[Connection]):
@@ -26,13 +27,22 @@ class Claim(WaitingClient[Connection]):
     def __init__(self) -> None:
         # Not super's, which makes that condition.
         self.conn = self.error = None
+        self.thread_id = threading.get_ident()
         # Guards the choice between `conn` and `error`, of which only one is ever set.
         self._choice = Lock()
         self._settled = threading.Lock()
         self._settled.acquire()
 
     def wait(self, timeout: float) -> Connection:
-        if not self._settled.acquire(timeout=max(0.0, timeout)):
+        mine = work.current()
+        if mine is not None:
+            mine.running.add(self)
+        try:
+            came = self._settled.acquire(timeout=max(0.0, timeout))
+        finally:
+            if mine is not None:
+                mine.running.discard(self)
+        if not came:
             self.fail(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
         if self.error is not None:
             raise self.error
@@ -53,6 +63,10 @@ class Claim(WaitingClient[Connection]):
         self._settled.release()
         return True
 
+    def stop(self) -> None:
+        """Let the borrower wait no more. Called by the thread that watches its work."""
+        self.fail(NotWanted())
+
     def abandon(self) -> Connection | None:
         """Make sure that nothing is handed over any more; return what was."""
         with self._choice:
@@ -60,6 +74,10 @@ class Claim(WaitingClient[Connection]):
                 self.error = PoolTimeout("the borrower has gone")
             conn, self.conn = self.conn, None
             return conn
+
+
+class NotWanted(PoolTimeout):
+    """Tells a borrower that waits that its work isn't wanted any more; never leaves the pool."""
 
 
 class ConnectFailed(Exception):

@@ -7,7 +7,7 @@ Uses psycopg_pool's private names as `base.py` does, and of `NullConnectionPool`
 from __future__ import annotations
 
 import threading
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg.errors import ConnectionTimeout
 from psycopg_pool import ConnectionPool, NullConnectionPool, PoolTimeout, TooManyRequests
@@ -17,8 +17,10 @@ from psycopg_pool.pool import AddConnection
 from ..config import Connection, PoolConfig
 from .pool import Backing, ShortBackoff
 from .sharing import SharingBacking
-from .slots import Slots
 from .versions import check_pool
+
+if TYPE_CHECKING:
+    from .slots import Slots
 
 
 class NullBacking(SharingBacking, NullConnectionPool[Connection]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
+from ..work import work
+from ..work.work import Work
+from .running import Statement, copy_for, rows_for, steers_transaction
 from .statements import CHANGES, effect_after, effect_of
 from .use import RETURNED_HANDLE, Use, of_psycopg, use_of
 
@@ -127,42 +131,62 @@ class NotingCursor(_Base):
         tags = [result.command_status for result in self._results]
         self._use.note_statement(sql, effect_after(sql, tags))
 
+    def _work_of(self, query: Query = None) -> Work | None:
+        """Return the work that a statement runs for, if there is any."""
+        if steers_transaction(query) or self._use.is_of_nobody:
+            return None
+        return work.current()
+
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
         use = self._use
         started = monotonic()
         try:
+            if work.in_use and (mine := self._work_of(query)) is not None:
+                with Statement(mine, use):
+                    return self._run(query, params, kwargs)
             # A statement known to leave nothing: nearly all of them are.
             if type(query) is str and not kwargs and not effect_of(query):
                 return self._factory.execute(self, query, params)
-            sql = self._note(query)
-            result = super().execute(query, params, **kwargs)
-            self._note_results(sql)
-            return result
+            return self._run(query, params, kwargs)
         except ReadOnlySqlTransaction:
             use.refused_to_write = True
             raise
         finally:
             use.worked += monotonic() - started
 
+    def _run(self, query: Query, params: Any, kwargs: dict[str, Any]) -> Any:
+        if type(query) is str and not kwargs and not effect_of(query):
+            return self._factory.execute(self, query, params)
+        sql = self._note(query)
+        result = super().execute(query, params, **kwargs)
+        self._note_results(sql)
+        return result
+
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
+        use, mine = self._use, self._work_of()
         sql = self._note(query)
         started = monotonic()
         try:
-            super().executemany(query, *args, **kwargs)
+            with nullcontext() if mine is None else Statement(mine, use):
+                super().executemany(query, *args, **kwargs)
             self._note_results(sql)
         except ReadOnlySqlTransaction:
-            self._use.refused_to_write = True
+            use.refused_to_write = True
             raise
         finally:
-            self._use.worked += monotonic() - started
+            use.worked += monotonic() - started
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
-        return super().stream(query, *args, **kwargs)
+        rows = super().stream(query, *args, **kwargs)
+        mine = self._work_of()
+        return rows if mine is None else rows_for(mine, self._use, rows)
 
     def copy(self, statement: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(statement)
-        return super().copy(statement, *args, **kwargs)
+        copying = super().copy(statement, *args, **kwargs)
+        mine = self._work_of()
+        return copying if mine is None else copy_for(mine, self._use, copying)
 
     def close(self) -> None:
         self._factory.close(self)
@@ -185,6 +209,17 @@ class NotingCursor(_Base):
             self._use.cursor_is_gone()
 
 
+def _run_as(name: str) -> Any:
+    """Return the method of that name, which runs for the work of its caller."""
+
+    def run(self: NotingCursor, *args: Any, **kwargs: Any) -> Any:
+        method, mine = getattr(super(NotingServerCursor, self), name), self._work_of()
+        with nullcontext() if mine is None else Statement(mine, self._use):
+            return method(*args, **kwargs)
+
+    return run
+
+
 class NotingServerCursor(NotingCursor):
     """A server-side cursor: it stays in its session until it is closed."""
 
@@ -205,6 +240,13 @@ class NotingServerCursor(NotingCursor):
 
     def _note_results(self, sql: str) -> None:
         """They are of psycopg's own DECLARE and FETCH."""
+
+    # What asks the server.
+    fetchone = _run_as("fetchone")
+    fetchmany = _run_as("fetchmany")
+    fetchall = _run_as("fetchall")
+    scroll = _run_as("scroll")
+    __next__ = _run_as("__next__")
 
     def close(self) -> None:
         use = self._use

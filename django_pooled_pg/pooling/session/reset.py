@@ -157,6 +157,7 @@ def _is_at_rest(connection: Any, use: Use) -> bool:
         # Somebody is in the midst of something, as a suspended notifies() is; or was interrupted.
         and not connection.lock.locked()
         and not use.doubt
+        and use.cancel is None
         and not (use.handled and is_ongoing(connection))
     )
 
@@ -166,6 +167,8 @@ def _roll_back(connection: Connection, use: Use) -> None:
 
     Raises `psycopg.Error` when that can't be done, or isn't in time.
     """
+    if use.cancel is not None and not use.cancel.was_answered():
+        raise psycopg.OperationalError("a cancel request was not answered in time")
     status = connection.pgconn.transaction_status
     if status == TransactionStatus.ACTIVE:
         # The server would go on with it, even if the connection is closed. Older libpqs can't be

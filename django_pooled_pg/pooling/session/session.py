@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from ..work.stops import Stops
 from .liveness import Poll, poll_of
 
 _ATTRIBUTE = "_django_pooled_pg_session"
@@ -51,7 +52,7 @@ _Connection = psycopg.Connection[Any]
 IDLE = int(TransactionStatus.IDLE)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Session:
     """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 
@@ -61,6 +62,8 @@ class Session:
     # Makes handles that share it; the last ones, unless they were taken away. See `use.py`.
     make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
     handles: tuple[Any, Any] | None = None
+    # Counts the statements that were stopped; the pool's.
+    stops: Stops
     # Whether its connection is a proxy, of which there are no handles.
     is_proxied: bool = False
     # The class of its cursors, where that can be called directly.
@@ -91,13 +94,16 @@ class Session:
 
 
 def remember(
-    connection: _Connection, make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
+    connection: _Connection,
+    make_handles: Callable[[dict[str, Any]], tuple[Any, Any]],
+    stops: Stops,
 ) -> Session:
     """Note the state of a session that is new."""
     session = Session(
         namespace=connection.__dict__,
         pgconn=connection.pgconn,
         make_handles=make_handles,
+        stops=stops,
         cursor_class=_cursor_class_of(connection),
         attributes=_attributes_of(connection),
         parameters=parameters_of(connection),
@@ -153,8 +159,8 @@ def parameters_of(connection: _Connection) -> list[bytes | None]:
 
 def _cursor_class_of(connection: _Connection) -> Any:
     factory = connection.cursor_factory
-    if type(connection).cursor is not psycopg.Connection.cursor:
-        return None  # the connection's class makes its own
+    if getattr(type(connection), "cursor", None) is not psycopg.Connection.cursor:
+        return None  # the connection's class makes its own, or it is a proxy
     return factory if getattr(factory, "notes_statements", False) else None
 
 

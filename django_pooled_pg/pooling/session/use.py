@@ -20,6 +20,8 @@ from weakref import getweakrefcount
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
 
+from ..work.work import Work
+from .cancel import Cancel
 from .session import Session
 from .statements import CHANGES, NOTHING, command_of, prepares
 
@@ -64,6 +66,11 @@ class Use:
     refused_to_write = False
     # Whether it stands for that of handles that were taken away.
     is_of_nobody = False
+    # The cancel request that is under way, or that nobody has seen the end of.
+    cancel: Cancel | None = None
+    # The statement that runs for some work, and that work, or the last one.
+    statement: object = None
+    work: Work | None = None
     # Who wants to know when the last open cursor is closed.
     watcher: Callable[[], Watcher | None] | None = None
     # Those that are open. Strong: one that was collected without being closed would be open on the
@@ -87,6 +94,7 @@ class Use:
     def end(self) -> None:
         """Take the handles away."""
         if self.session.is_proxied:
+            self.quick = self.raw = RETURNED_HANDLE
             return
         quick, raw = self.quick, self.raw
         # References don't come from nothing: if nobody has one now, nobody will, and the next
@@ -124,6 +132,14 @@ class Use:
             watcher = self.watcher()
             if watcher is not None:
                 watcher.unused()
+
+    def end_cancel(self) -> None:
+        """Wait until no cancel request is under way, some seconds at most.
+
+        One that isn't answered remains, so that the session isn't lent again.
+        """
+        if self.cancel is not None and self.cancel.was_answered():
+            self.cancel = None
 
     def end_server_cursors(self) -> None:
         """Forget the server-side cursors that are open; whether they are on the server, too."""

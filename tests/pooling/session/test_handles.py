@@ -13,6 +13,7 @@ from django_pooled_pg.pooling.session.handles import (
     with_handle,
 )
 from django_pooled_pg.pooling.session.use import Use, use_of
+from django_pooled_pg.pooling.work.stops import Stops
 from tests.support.queries import connect
 
 
@@ -53,7 +54,7 @@ def test_a_callback_has_its_own_for_as_long_as_it_runs(database: dict[str, Any])
         raise RuntimeError("no")
 
     with connect(database) as connection:
-        before = Use(remember_with_handles(connection))
+        before = Use(remember_with_handles(connection, Stops("test")))
         with pytest.raises(RuntimeError):
             with_handle(connection, callback)
         assert use_of(connection) is before

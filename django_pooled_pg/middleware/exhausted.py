@@ -13,10 +13,10 @@ from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from .pooling.errors import PoolExhausted
-from .pooling.printable import printable
+from ..pooling.errors import PoolExhausted
+from ..pooling.printable import printable
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 _ATTRIBUTE = "_django_pooled_pg_exhausted"
 

@@ -1,0 +1,57 @@
+"""Owns what views say about requests whose client has gone: cancel them, or finish them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+# What CancelAbandonedMiddleware looks for.
+MARK = "django_pooled_pg_cancel_abandoned"
+
+
+def cancel_if_abandoned(view: View) -> View:
+    """Let a view be canceled when its client has gone, whatever the method of the request.
+
+    For views that answer POST without changing anything, such as a search. Of a class, decorate
+    `dispatch`. Needs `CancelAbandonedMiddleware`.
+    """
+    marked: View = _marked(view, "cancel_if_abandoned", True)
+    return marked
+
+
+def finish_if_abandoned(view: View) -> View:
+    """Let a view go on when its client has gone, though its method is GET, HEAD or OPTIONS.
+
+    For views that change something, or fill a cache. Of a class, decorate `dispatch`.
+    """
+    marked: View = _marked(view, "finish_if_abandoned", False)
+    return marked
+
+
+def _marked(view: Any, name: str, cancels: bool) -> Any:
+    if not callable(view) or inspect.isclass(view):
+        raise TypeError(
+            f"{name} decorates a view: write @{name} above a function, or "
+            f'@method_decorator({name}, name="dispatch") above a class'
+        )
+    if inspect.iscoroutinefunction(view):
+
+        @wraps(view)
+        async def marked_async(*args: Any, **kwargs: Any) -> Any:
+            return await view(*args, **kwargs)
+
+        marked: Any = marked_async
+    else:
+
+        @wraps(view)
+        def marked_sync(*args: Any, **kwargs: Any) -> Any:
+            return view(*args, **kwargs)
+
+        marked = marked_sync
+    # On a function of its own: the same view may be used elsewhere without the mark.
+    setattr(marked, MARK, cancels)
+    return marked

@@ -1,0 +1,225 @@
+"""Owns what happens to a request whose client has gone: what it does with the database is stopped."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable
+from math import inf
+from time import monotonic
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import got_request_exception
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from ..abandoned import MARK
+from ..pooling.errors import DeadlineExceeded, RequestAbandoned
+from ..pooling.printable import printable
+from ..pooling.work import watcher
+from ..pooling.work.work import DEADLINE, Work
+from ..seconds import checked_seconds
+from .clients import Look, look_for
+
+logger = logging.getLogger(__package__)
+
+ABANDONED_AFTER = "POOLED_PG_ABANDONED_AFTER"
+REQUEST_DEADLINE = "POOLED_PG_REQUEST_DEADLINE"
+
+# What HTTP calls safe: https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
+_SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
+# What a request is marked with.
+_WATCHED = "_django_pooled_pg_watched"
+# nginx's own, for its log: nobody reads it.
+_CLIENT_CLOSED_REQUEST = 499
+
+
+class _Watched:
+    """A request whose client is watched, unless it has to be finished."""
+
+    __slots__ = ("_look", "cancels", "has_left", "work")
+
+    def __init__(self, request: HttpRequest, look: Look | None, patience: float, limit: float):
+        self._look = look
+        # Whether it is canceled when its client goes.
+        self.cancels = request.method in _SAFE
+        # Whether an ASGI server has said so.
+        self.has_left = False
+        self.work = Work(limit, self.has_gone, patience)
+
+    def has_gone(self) -> bool:
+        if not self.cancels:
+            return False
+        return self.has_left or (self._look is not None and self._look())
+
+    def leave(self) -> None:
+        self.work.leave()
+        watcher.forget(self.work)
+
+
+class CancelAbandonedMiddleware:
+    """Cancel what a request does with the database when its client has gone.
+
+    A statement is canceled in the server, and a wait for a connection ends: the view gets
+    `RequestAbandoned`. Only requests by GET, HEAD and OPTIONS, unless the view says otherwise by
+    `cancel_if_abandoned` or `finish_if_abandoned`. The client is looked at once a request has
+    lasted `POOLED_PG_ABANDONED_AFTER` seconds (0.1). With `POOLED_PG_REQUEST_DEADLINE` (seconds,
+    `None` for none) each request also has a `deadline()`, and is answered 503 when it has passed.
+
+    Put it first in `MIDDLEWARE`: what middleware before it does isn't canceled. Works in sync and
+    async stacks. Raises `ImproperlyConfigured` for impossible settings.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self._patience, self._limit = configured()
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+            # Django would call the other one in a thread.
+            self.process_view = self.aprocess_view  # type: ignore[assignment,method-assign]
+        _install()
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self.is_async:
+            return self.__acall__(request)
+        look = look_for(request)
+        if look is None:
+            _say_unknown(request)
+            if self._limit == inf:
+                response: HttpResponseBase = self.get_response(request)
+                return response
+        watched = self._begin(request, look)
+        try:
+            return _answer(request, self.get_response(request), watched)
+        finally:
+            watched.leave()
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        watched = self._begin(request, None)
+        try:
+            return _answer(request, await self.get_response(request), watched)
+        except CancelledError:
+            # Django cancels the view when its client has gone. What threads do for it goes on.
+            watched.has_left = True
+            if watched.cancels:
+                watched.work.abandon()
+                _log(request, watched.work)
+            raise
+        finally:
+            watched.leave()
+
+    def _begin(self, request: HttpRequest, look: Look | None) -> _Watched:
+        watched = _Watched(request, look, self._patience, self._limit)
+        setattr(request, _WATCHED, watched)
+        watched.work.enter()
+        watcher.watch(watched.work)
+        return watched
+
+    def process_view(self, request: HttpRequest, view: Any, *args: Any) -> None:
+        cancels = getattr(view, MARK, None)
+        if cancels is not None and (watched := getattr(request, _WATCHED, None)) is not None:
+            watched.cancels = cancels
+
+    async def aprocess_view(self, request: HttpRequest, view: Any, *args: Any) -> None:
+        type(self).process_view(self, request, view)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return _response_to(request, exception)
+
+
+def configured() -> tuple[float, float]:
+    """Return the seconds of patience and of the deadline (infinite if there is none).
+
+    Raises `ImproperlyConfigured`.
+    """
+    patience = getattr(settings, ABANDONED_AFTER, 0.1)
+    limit = getattr(settings, REQUEST_DEADLINE, None)
+    try:
+        patience = checked_seconds(patience, ABANDONED_AFTER, may_be_zero=True)
+        return patience, inf if limit is None else checked_seconds(limit, REQUEST_DEADLINE)
+    except (TypeError, ValueError) as ex:
+        raise ImproperlyConfigured(f"{ex}.") from ex
+
+
+def _answer(
+    request: HttpRequest, response: HttpResponseBase, watched: _Watched
+) -> HttpResponseBase:
+    if watched.work.is_abandoned:
+        _log(request, watched.work)
+    exception = getattr(request, _EXCEPTION, None)
+    if exception is None or response.status_code != 500:
+        return response
+    response.close()
+    return _response_to(request, exception) or response
+
+
+def _response_to(request: HttpRequest, exception: Exception) -> HttpResponse | None:
+    watched = getattr(request, _WATCHED, None)
+    if isinstance(exception, RequestAbandoned):
+        response = HttpResponse(status=_CLIENT_CLOSED_REQUEST)
+        # Django's: else it warns of the status.
+        response._has_been_logged = True  # type: ignore[attr-defined]
+        return response
+    if isinstance(exception, DeadlineExceeded) and watched and watched.work.stopped == DEADLINE:
+        said = printable(request.path), printable(str(exception))
+        logger.error("503 for %s: %s", *said, extra={"request": request})
+        return HttpResponse(
+            "This took too long. Please try again later.\n",
+            status=503,
+            content_type="text/plain",
+        )
+    return None
+
+
+def _log(request: HttpRequest, work: Work) -> None:
+    logger.info(
+        "%s %s: its client has gone after %.2f s; what it did with the database was stopped",
+        request.method,
+        printable(request.path),
+        monotonic() - work.began,
+    )
+
+
+# Django makes a 500 of what inner middleware raises before an outer one sees it; it sends a signal
+# while the exception is being handled, and logs it.
+
+_EXCEPTION = "_django_pooled_pg_stopped"
+
+
+def _remember(request: HttpRequest | None = None, **kwargs: Any) -> None:
+    exception = sys.exc_info()[1]
+    if request is not None and isinstance(exception, (RequestAbandoned, DeadlineExceeded)):
+        setattr(request, _EXCEPTION, exception)
+
+
+def _is_to_be_logged(record: logging.LogRecord) -> bool:
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, RequestAbandoned)
+
+
+def _install() -> None:
+    got_request_exception.connect(_remember, dispatch_uid="django_pooled_pg.abandoned")
+    # Once: it is the same function.
+    logging.getLogger("django.request").addFilter(_is_to_be_logged)
+
+
+_said: set[str] = set()
+
+
+def _say_unknown(request: HttpRequest) -> None:
+    server = str(request.META.get("SERVER_SOFTWARE", ""))
+    if server and server not in _said:  # Django's test client has none
+        _said.add(server)
+        logger.warning(
+            "CancelAbandonedMiddleware does nothing under %s, which doesn't let it know whether a "
+            "client has gone",
+            printable(server),
+        )

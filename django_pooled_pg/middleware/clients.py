@@ -1,0 +1,78 @@
+"""Tells whether the client of a request has gone, as far as its server lets anybody know.
+
+Each server has a way of its own, of which none but waitress' is made for this; one that moves is as
+if there were none.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+
+logger = logging.getLogger(__package__)
+
+# The peer has closed its side: whatever of its data isn't read yet, as a second request may be.
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+Look = Callable[[], bool]
+
+
+def look_for(request: HttpRequest) -> Look | None:
+    """Return what tells whether the request's client has gone; `None` where nobody can know."""
+    environ = getattr(request, "environ", None)
+    if not environ:
+        return None  # ASGI servers let Django cancel the view
+    for find in (_gunicorns, _waitress, _uwsgis, _runservers):
+        if (look := find(environ)) is not None:
+            return look
+    return None
+
+
+def _gunicorns(environ: dict[str, Any]) -> Look | None:
+    return _look_at(environ.get("gunicorn.socket"))
+
+
+def _waitress(environ: dict[str, Any]) -> Look | None:
+    look: Look | None = environ.get("waitress.client_disconnected")
+    return look
+
+
+def _uwsgis(environ: dict[str, Any]) -> Look | None:
+    if "uwsgi.version" not in environ:
+        return None
+    uwsgi: Any = sys.modules.get("uwsgi")  # the server itself makes it
+    try:
+        fd = uwsgi.connection_fd()
+    except Exception:  # an older one has none, and raises what it likes without a request
+        return None
+    return _look_at(fd) if fd >= 0 else None
+
+
+def _runservers(environ: dict[str, Any]) -> Look | None:
+    # Django's server reads from a file around the socket.
+    # https://github.com/django/django/blob/main/django/core/servers/basehttp.py
+    stream = getattr(environ.get("wsgi.input"), "_read", None)
+    raw = getattr(getattr(stream, "__self__", None), "raw", None)
+    return _look_at(getattr(raw, "_sock", None))
+
+
+def _look_at(socket: Any) -> Look | None:
+    """Return what looks at a socket, or at the number of one."""
+    if socket is None:
+        return None
+
+    def look() -> bool:
+        # A socket that was closed is -1: its request is over.
+        number = socket if isinstance(socket, int) else socket.fileno()
+        if number < 0:
+            return False
+        poll = select.poll()
+        poll.register(number, _GONE)
+        return any(events & _GONE for _, events in poll.poll(0))
+
+    return look

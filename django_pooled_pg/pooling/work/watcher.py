@@ -1,0 +1,103 @@
+"""Owns the one thread of a process that watches work, and stops what isn't wanted any more.
+
+It sleeps until a look is due; while there is no work, until there is some.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from math import inf
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from ..process.locks import Lock
+from .work import Work
+
+logger = logging.getLogger(__name__)
+
+# Where work follows upon work, waking the thread for each would cost more than its looks: so it
+# stays awake for a while, looking so often (seconds).
+_AWAKE = 0.1
+
+# Single operations on both are atomic.
+_watched: set[Work] = set()
+_wake: SimpleQueue[None] = SimpleQueue()
+# When the thread looks next.
+_next_look = inf
+# Guards _thread.
+_lock = Lock()
+_thread: threading.Thread | None = None
+
+
+def watch(work: Work) -> None:
+    """Watch a piece of work until it is over."""
+    _watched.add(work)
+    if work.next_look < _next_look:
+        if _thread is None:
+            _start()
+        _wake.put(None)
+
+
+def forget(work: Work) -> None:
+    """Watch it no more, if it is over; else when it is."""
+    if work.is_over():
+        _watched.discard(work)
+
+
+def _start() -> None:
+    global _thread
+    with _lock:
+        if _thread is None:
+            _thread = threading.Thread(
+                target=_run, args=(_wake,), name="django_pooled_pg-watcher", daemon=True
+            )
+            _thread.start()
+
+
+def _run(wake: SimpleQueue[None]) -> None:
+    global _next_look
+    while True:
+        # Who comes while it looks wakes it again.
+        _next_look = inf
+        due = _look_at_all()
+        _next_look = due
+        try:
+            wake.get(timeout=None if due == inf else max(0.0, due - monotonic()))
+        except Empty:
+            pass
+        _drain(wake)
+
+
+def _drain(wake: SimpleQueue[None]) -> None:
+    while not wake.empty():
+        wake.get()
+
+
+_had_work = False
+
+
+def _look_at_all() -> float:
+    global _had_work
+    now, due = monotonic(), inf
+    watched = list(_watched)
+    for work in watched:
+        if work.is_over():
+            _watched.discard(work)
+            continue
+        try:
+            due = min(due, work.look(now))
+        except Exception:  # the others are watched all the same
+            logger.exception("Could not look whether work is still wanted; it is watched no more")
+            _watched.discard(work)
+    if watched or _had_work:
+        due = min(due, now + _AWAKE)
+    _had_work = bool(watched)
+    return due
+
+
+def start_anew() -> None:
+    """In a forked child: forget the parent's work and thread, which aren't here."""
+    global _wake, _lock, _thread, _next_look
+    _watched.clear()
+    _wake, _lock, _thread, _next_look = SimpleQueue(), Lock(), None, inf
