@@ -66,7 +66,8 @@ def may_take(me: Record, records: Collection[Record], now: float) -> bool:
 
 def _rank(claim: Record, share: int) -> tuple[bool, bool, float]:
     """Who has none comes first, then who has less than a fair share, then who waits longest."""
-    return claim.held > 0, claim.held >= share, claim.since
+    # Whoever gave one up as it was its turn comes last, though it wants one since long ago.
+    return claim.held > 0, claim.held >= share, max(claim.since, claim.got_at)
 
 
 def _due(claim: Record, share: int) -> int:

@@ -124,3 +124,10 @@ def test_one_free_slot_is_for_who_has_waited_longest() -> None:
     first, second = {**none, "since": NOW - 3}, {**none, "since": NOW - 2}
     assert may(0, first, second, {"held": 7})
     assert not may(1, first, second, {"held": 7})
+
+
+def test_whoever_gave_one_up_waits_for_those_who_had_none() -> None:
+    gave = {"held": 0, "wanted": 1, "since": NOW - 9, "got_at": NOW - 1.1}
+    none = {"held": 0, "wanted": 1, "since": NOW - 3}
+    assert not may(0, gave, none, {"held": 7})
+    assert may(1, gave, none, {"held": 7})
