@@ -38,7 +38,8 @@ class Strays:
         self._ledger = ledger
         self._connector = connector
         self._looked_at = -math.inf
-        self._seen: set[Connection] = set()
+        # Each with when it was last returned.
+        self._seen: dict[Connection, float] = {}
         self._seen_leases: set[Lease] = set()
         # How many slots were without a connection, and in how many looks.
         self._lost, self._lost_looks = 0, 0
@@ -48,10 +49,13 @@ class Strays:
         if (early := self._looked_at + LOOK_EVERY - monotonic()) > 0:
             return early
         self._looked_at = monotonic()
-        # On its way somewhere in one look is normal; in two looks, it won't arrive.
+        # On its way somewhere in one look is normal; in two looks, it won't arrive, unless it did
+        # in between and is on its way again, as often happens where many wait.
         lock = self._ledger.lock
         found = self.find()
-        for connection in found & self._seen:
+        for connection, returned in found.items():
+            if self._seen.get(connection) != returned:
+                continue
             # All of it with the lock: a borrower that has it after all sees that it is closed.
             with lock:
                 self._give_up(connection)
@@ -62,13 +66,15 @@ class Strays:
         self._seen, self._seen_leases = found, leases
         return LOOK_EVERY
 
-    def find(self) -> set[Connection]:
+    def find(self) -> dict[Connection, float]:
         """Return the connections that nobody has: not idle, not in a holder's lease, not reset.
+
+        With when each was last returned.
 
         Those on their way from one to the other are among them.
         """
         with self._ledger.lock:
-            return self._find()
+            return {connection: session_of(connection).idle_since for connection in self._find()}
 
     # What follows is called with the lock held.
 

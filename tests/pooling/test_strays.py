@@ -27,7 +27,7 @@ def pool(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Pool:
     wait_until(lambda: pool.statistics().idle == pool.statistics().size == 1)
     monkeypatch.setattr(pool, "look_after", lambda: 60.0)
     monkeypatch.setattr(strays, "LOOK_EVERY", 0)
-    pool.strays._seen = set()  # it may have been on its way in a look before
+    pool.strays._seen = {}  # it may have been on its way in a look before
     return pool
 
 
@@ -69,6 +69,19 @@ def test_one_that_arrives_in_between_is_left_alone(pool: Pool) -> None:
     backing_of(pool).put(connection)
     wait_until(lambda: pool.statistics().idle == 1)
     pool.strays.look()
+    assert not connection.closed
+
+
+def test_one_that_is_on_its_way_in_two_looks_but_was_lent_in_between_is_left_alone(
+    pool: Pool,
+) -> None:
+    for _ in range(3):
+        connection = backing_of(pool).take_idle()
+        assert connection is not None
+        pool.strays.look()
+        backing_of(pool).put(connection)
+        pool.give_back(pool.borrow())
+        wait_until(lambda: pool.statistics().idle == 1)
     assert not connection.closed
 
 
