@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from . import measures, page, plot, results
+from . import budgets, measures, page, plot, results
 from .contestants import EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, of_tree
 from .counting import instructions
 from .figures import Case
@@ -31,6 +31,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Case]]] = {
         measures.slow,
         measures.first,
         gunicorn,
+        budgets.budget,
     )
 }
 
@@ -39,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     # So that whatever was started is stopped.
     signal.signal(signal.SIGTERM, _interrupt)
-    labels = {each.key: each.label for each in (*EVERYBODY, PREWARMED, PREWARMED_TRANSACTION)}
+    everybody = (*EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, *budgets.CONTESTANTS)
+    labels = {each.key: each.label for each in everybody}
     for tree in options.tree:
         labels.update({each.key: each.label for each in of_tree(*tree)})
     cases = []

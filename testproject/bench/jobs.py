@@ -49,6 +49,8 @@ class Jobs:
             "threads": self.threads,
             "slow": self.slow,
             "first": self.first,
+            "share": self.share,
+            "burst": self.burst,
         }
         return jobs[job](**params)
 
@@ -107,6 +109,48 @@ class Jobs:
             self._subject.request(1)
             took.append((time.perf_counter() - started) * 1e6)
         return {"first_us": took[0], "second_us": took[1], "tenth_us": took[9]}
+
+    def share(self, threads: int, seconds: float, statement: float, think: float) -> Figures:
+        """Do requests of one statement in threads, which do nothing for a while after each."""
+
+        def turn() -> float:
+            started = time.perf_counter()
+            self._subject.sleepy_request(statement)
+            took = time.perf_counter() - started - statement
+            if think:
+                time.sleep(think)
+            return took
+
+        taken = self._in_threads(threads, seconds, turn)
+        waits = [*chain.from_iterable(taken.in_time), *taken.late]
+        return {
+            "requests": len(waits),
+            "rate": len(waits) / taken.seconds,
+            "cpu_us": taken.cpu / max(1, len(waits)) * 1e6,
+            "wait_p50_ms": percentile(waits, 0.50) * 1000,
+            "wait_p99_ms": percentile(waits, 0.99) * 1000,
+        }
+
+    def burst(self, threads: int, seconds: float, statement: float, wanted: int) -> Figures:
+        """Do requests in threads that all begin at once: when so many of them had a connection."""
+        barrier = threading.Barrier(threads)
+        first: list[float] = []
+
+        def work() -> None:
+            barrier.wait()
+            end = time.perf_counter() + seconds
+            # Long enough for nobody to have the connection of one that is done.
+            first.append(self._subject.sleepy_request(0.5))
+            while time.perf_counter() < end:
+                self._subject.sleepy_request(statement)
+            self._subject.end_thread()
+
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return {"first_ms": sorted(first)[wanted - 1] * 1000}
 
     def _repeat(self, do: Callable[[], None], count: int) -> Figures:
         before = self._counter.read()

@@ -26,6 +26,12 @@ class Subject(Protocol):
     def slow_request(self, pause: float) -> None:
         """Do a request of a query, so many seconds of something else, and a query."""
 
+    def sleepy_request(self, statement: float) -> float:
+        """Do a request of one statement that takes so many seconds in the server.
+
+        Return the seconds until it had its connection.
+        """
+
     def end_thread(self) -> None:
         """Close what a thread that ends would leave to the garbage collector."""
 
@@ -96,6 +102,16 @@ def django_subject(settings: Settings, app: str) -> Subject:
             self._query()
             request_finished.send(sender=WSGIHandler)
 
+        def sleepy_request(self, statement: float) -> float:
+            request_started.send(sender=WSGIHandler, environ={})
+            started = time.perf_counter()
+            connection.ensure_connection()
+            waited = time.perf_counter() - started
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(%s)", [statement])
+            request_finished.send(sender=WSGIHandler)
+            return waited
+
         def end_thread(self) -> None:
             connection.close()
 
@@ -149,6 +165,9 @@ def bare_subject(settings: Settings, size: int) -> Subject:
             time.sleep(pause)
             self.request(1)
 
+        def sleepy_request(self, statement: float) -> float:
+            raise NotImplementedError("It is measured for engines only.")
+
         def end_thread(self) -> None:
             pass
 
@@ -181,6 +200,9 @@ def bare_subject(settings: Settings, size: int) -> Subject:
                 query(connection)
                 time.sleep(pause)
                 query(connection)
+
+        def sleepy_request(self, statement: float) -> float:
+            raise NotImplementedError("It is measured for engines only.")
 
         def end_thread(self) -> None:
             pass
