@@ -88,6 +88,8 @@ class BaseBacking(ConnectionPool[Connection]):
         self.most = self._max_size
         # How many connections are given up to others as they are returned. Guarded by the lock.
         self._promised = 0
+        # Whether there was no slot, so that whoever looks for one makes it grow. Guarded by the lock.
+        self._lacks_slots = False
         # What workers do, or are going to do, with connections. Guarded by the lock.
         self._calls: WeakSet[Call] = WeakSet()
 
@@ -243,7 +245,7 @@ class BaseBacking(ConnectionPool[Connection]):
     def _maybe_grow_pool(self) -> None:
         # In a worker, which no interrupt reaches: one between counting a connection and
         # starting to make it would count it for ever.
-        if self._nconns < self._max_size and not self._growing:
+        if self._nconns < self._max_size and not (self._growing or self._lacks_slots):
             self.run_task(Call(self, self._grow))
 
     def _grow(self) -> None:
@@ -261,6 +263,7 @@ class BaseBacking(ConnectionPool[Connection]):
         else:
             with self._lock:
                 self._nconns -= 1
+                self._lacks_slots = True
                 if growing:
                     self._growing = False
             self.slots.want()  # not before: it looks at what is counted

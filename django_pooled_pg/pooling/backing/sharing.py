@@ -19,7 +19,9 @@ class SharingBacking(BaseBacking):
     def wanted(self) -> int:
         """Return how many connections would be lent at once, were they made."""
         with self._lock:
-            return min(len(self._waiting), self._room())
+            wanted = min(len(self._waiting), self._room())
+            self._lacks_slots = self._lacks_slots and wanted > 0
+            return wanted
 
     def _room(self) -> int:
         return len(self._waiting) if self.most == 0 else max(0, self.most - self._nconns)
@@ -46,6 +48,7 @@ class SharingBacking(BaseBacking):
             self._promised = min(returns, self._nconns)
             self._max_size = self._nconns - self._promised if self._promised else self.most
             if self._waiting and not self._promised:
+                self._lacks_slots = False
                 self._maybe_grow_pool()
 
     def give_up_idle(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import monotonic
 
 import psycopg
@@ -15,19 +15,22 @@ from ..config import Connection
 _LIMIT = 1.0
 
 
-def close_and_wait(connections: Iterable[Connection]) -> None:
-    """Close connections, and wait until the server has closed them, too.
+def closed_one_by_one(connections: Iterable[Connection]) -> Iterator[Connection]:
+    """Close connections; yield each when the server has closed it, too.
 
     A session lives on for a moment when its client has gone, and counts for the server's limits.
     """
-    sockets = [socket for each in connections if (socket := _close(each)) is not None]
+    sockets = {connection: _close(connection) for connection in connections}
     deadline = monotonic() + _LIMIT
     try:
-        for socket in sockets:
-            _wait_for_end(socket, deadline)
+        for connection, socket in sockets.items():
+            if socket is not None:
+                _wait_for_end(socket, deadline)
+            yield connection
     finally:
-        for socket in sockets:
-            os.close(socket)
+        for socket in sockets.values():
+            if socket is not None:
+                os.close(socket)
 
 
 def _close(connection: Connection) -> int | None:

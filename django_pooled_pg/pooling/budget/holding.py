@@ -14,7 +14,7 @@ from weakref import WeakSet
 from ..backing.slots import Slot
 from ..config import Connection
 from ..process.locks import Lock
-from .closing import close_and_wait
+from .closing import closed_one_by_one
 from .slots import MEMBERS, SlotFile, free_bytes
 
 # Seconds in which a worker begins to make a connection that it was told to.
@@ -117,9 +117,14 @@ class Holding:
                 self._bytes.discard(byte)
             file.unlock(byte)
 
-    def close(self, connections: Collection[Connection]) -> None:
-        """Close connections, whose slots are taken until their sessions have ended."""
-        ending = {Slot() for _ in connections}
+    def close(self, connections: Collection[Connection], ended: Callable[[], None]) -> None:
+        """Close connections, whose slots are taken until their sessions have ended.
+
+        `ended` is called after each.
+        """
+        ending = [Slot() for _ in connections]
         with self._lock:
             self._under_way.update(ending)
-        close_and_wait(connections)
+        for _ in closed_one_by_one(connections):
+            self.settle(ending.pop())
+            ended()

@@ -64,7 +64,8 @@ class Member:
         self._membership: Membership | None = None
         self._to_close: SimpleQueue[Connection] = SimpleQueue()
         self._giving = Giving(pool_name)
-        self._pause = _SOON
+        # How long to wait for others, and until when.
+        self._pause, self._next = _SOON, 0.0
         _members.add(self)
 
     def resize(self, config: PoolConfig) -> None:
@@ -172,30 +173,38 @@ class Member:
         return membership
 
     def _tell(self, membership: Membership) -> None:
+        self._count()
+        self._giving.tell(membership, self.record)
+
+    def _count(self) -> None:
         record = self.record
         # More than it has slots only where the file was deleted.
         record.held = max(len(self.holding), self.holding.used)
         record.busy = self._giving.busy(self._backing())
         record.seen = monotonic()
-        self._giving.tell(membership, record)
+
+    def _records(self, membership: Membership) -> list[Record]:
+        """Return what all members say, of this one what it would say now."""
+        others = membership.records()
+        return [self.record, *(other for other in others if other.index != self.record.index)]
 
     def _take(self, membership: Membership, count: int) -> int:
         """Take free slots, if they aren't for others; return how many."""
-        for taken in range(count):
-            self._tell(membership)
-            records = membership.records()
+        records, taken = self._records(membership), 0
+        while taken < count:
+            self._count()
             now = monotonic()
             if not (
                 may_take(self.record, records, now)
                 and self.holding.take(membership.file, limit_of(records))
             ):
-                return taken
+                break
+            taken += 1
             if self.record.wanted:
                 self.record.got_at = now
-        return count
-
-    def _let_go(self, membership: Membership) -> None:
-        self.holding.let_go(membership.file, limit_of([self.record, *membership.records()]))
+        if taken:
+            self._tell(membership)
+        return taken
 
     # In the thread
 
@@ -227,9 +236,10 @@ class Member:
     def _look(self) -> float | None:
         """Do what is due; return in how many seconds to come again, `None` for never."""
         membership, backing = self._joined(), self._backing()
-        self._close_given()
+        records = self._records(membership)
+        self._close_given(membership, records)
         self._want(backing.wanted() - self.holding.under_way if backing is not None else 0)
-        self._let_go(membership)
+        self.holding.let_go(membership.file, limit_of(records))
         if backing is None and not len(self.holding):
             self._membership = None
             membership.leave()
@@ -237,20 +247,23 @@ class Member:
         if backing is not None and self.record.wanted:
             self._grow(membership, backing)
         self._tell(membership)
-        records = membership.records()
         others_want = self._share(membership, backing, records)
-        if self.record.wanted:
-            membership.wake_others(records)
-        elif not others_want:
-            self._pause = _SOON
+        if not (self.record.wanted or others_want):
+            self._pause, self._next = _SOON, 0.0
             return _LOOK_EVERY
-        pause, self._pause = self._pause, min(2 * self._pause, _LATER)
-        return pause
+        now = monotonic()
+        if now >= self._next:
+            # Not whenever it is woken itself: two that want would keep each other awake.
+            if self.record.wanted:
+                membership.wake_others(records)
+            self._next, self._pause = now + self._pause, min(2 * self._pause, _LATER)
+        return self._next - now
 
     def _want(self, wanted: int) -> None:
         wanted = max(0, wanted)
         if wanted and not self.record.wanted:
-            self.record.since, self._pause = monotonic(), _SOON
+            self.record.since = monotonic()
+            self._pause, self._next = _SOON, 0.0
         self.record.wanted = wanted
 
     def _grow(self, membership: Membership, backing: AnyBacking) -> None:
@@ -261,32 +274,34 @@ class Member:
             self.holding.expect(spare)
             backing.grow(spare)
 
-    def _close_given(self) -> None:
+    def _close_given(self, membership: Membership, records: list[Record]) -> None:
         given = []
         while True:
             try:
                 given.append(self._to_close.get_nowait())
             except Empty:
                 break
-        if given:
-            self._close(given)
+        self._close(given, membership, records)
 
     def _share(
         self, membership: Membership, backing: AnyBacking | None, records: list[Record]
     ) -> bool:
         """Give connections up to those who want them; tell whether to look again soon."""
         idle, again = self._giving.give(membership, backing, self.record, records)
-        if idle:
-            self._close(idle)
-            self._let_go(membership)
-            self._tell(membership)
-            membership.wake_others(record for record in records if record.wanted)
+        self._close(idle, membership, records)
         return again
 
-    def _close(self, connections: Collection[Connection]) -> None:
+    def _close(
+        self, connections: Collection[Connection], membership: Membership, records: list[Record]
+    ) -> None:
+        def ended() -> None:
+            self.holding.let_go(membership.file, limit_of(records))
+            self._tell(membership)
+            membership.wake_others(record for record in records if record.wanted)
+
         for connection in connections:
             session_of(connection).in_check = True  # as in give_up()
-        self.holding.close(connections)
+        self.holding.close(connections, ended)
         self.record.given += len(connections)
 
     def forget_inherited(self) -> None:

@@ -24,10 +24,12 @@ class Membership:
     """One pool's membership. Raises `OSError` where the folder or the file can't be used."""
 
     def __init__(self, place: Place) -> None:
+        self._place = place
+        # Of the folder: finding out whether it can be used takes a while.
+        self._prefix = place.prefix()
         self.file = slot_file(place.file())
         self.file.make_anew_if_gone()
         self.generation = self.file.generation
-        self._place = place
         # Sends only: whoever wakes another must not wait.
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
@@ -48,11 +50,12 @@ class Membership:
         raise OSError(f"{self.file.path} has {MOST_MEMBERS} members already")
 
     def _bound(self) -> socket.socket:
-        path = self._place.socket(self.index)
-        path.unlink(missing_ok=True)
+        path = self._path(self.index)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            bound.bind(os.fspath(path))
+            bound.bind(path)
         except BaseException:
             bound.close()
             raise
@@ -61,7 +64,8 @@ class Membership:
     def leave(self) -> None:
         """Let go of the place."""
         with suppress(OSError):
-            self._place.socket(self.index).unlink(missing_ok=True)
+            os.unlink(self._path(self.index))
+        with suppress(OSError):
             self.file.unlock(MEMBERS + self.index)
         self.close()
 
@@ -72,7 +76,9 @@ class Membership:
 
     def is_lost(self) -> bool:
         """Tell whether the file was deleted, so that this is a member of nothing any more."""
-        socket_is_gone = not self._place.socket(self.index).exists()  # makes the folder again
+        socket_is_gone = not os.path.exists(self._path(self.index))
+        if socket_is_gone:
+            self._place.folder()  # it may be gone, too: then it is made again
         self.file.make_anew_if_gone()
         if self.file.generation != self.generation:
             return True
@@ -90,18 +96,21 @@ class Membership:
             sleep(0.005)
 
     def _sockets(self) -> list[int]:
-        prefix = f"b{self._place.key}-"
-        names = os.listdir(self._place.folder())
+        folder, prefix = os.path.split(self._prefix)
+        names = os.listdir(folder)
         found = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
         return [int(index) for index in found if index.isdecimal()]
 
     def _is_straggler(self, index: int) -> bool:
         return not self.file.is_locked(MEMBERS + index) and self.wake(index)
 
+    def _path(self, index: int) -> str:
+        return f"{self._prefix}{index}"
+
     def wake(self, index: int) -> bool:
         """Wake a member; tell whether there is one."""
         try:
-            self._sender.sendto(b"!", os.fspath(self._place.socket(index)))
+            self._sender.sendto(b"!", self._path(index))
         except BlockingIOError:
             pass  # it has enough to wake it
         except OSError:

@@ -27,9 +27,9 @@ class Place:
     def file(self) -> Path:
         return self.folder() / f"budget-{self.key}"
 
-    def socket(self, index: int) -> Path:
-        """Where the member with that index is woken."""
-        return self.folder() / f"b{self.key}-{index}"
+    def prefix(self) -> str:
+        """Return what the paths begin with at which members are woken; their index follows."""
+        return str(self.folder() / f"b{self.key}-")
 
 
 def place_of(settings: Mapping[str, Any], name: str | None, folder: Callable[[], Path]) -> Place:

@@ -7,9 +7,7 @@ import psycopg
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.pooling.budget.closing import close_and_wait
 from django_pooled_pg.pooling.budget.fullness import missing_room, says_full
-from tests.support.queries import fetch
 
 
 @pytest.mark.parametrize(
@@ -45,20 +43,3 @@ def test_a_role_that_is_at_its_limit_misses_some(
     finally:
         with owner.cursor() as cursor:
             cursor.execute("DROP ROLE full_one")
-
-
-def test_sessions_have_ended_when_their_connections_are_closed(
-    make_wrapper: Callable[..., DatabaseWrapper],
-) -> None:
-    wrapper, bystander = make_wrapper(), make_wrapper()
-    pool = wrapper.pool
-    assert pool is not None
-    leases = [pool.borrow() for _ in range(3)]
-    pids = [lease.connection.info.backend_pid for lease in leases]
-    close_and_wait([lease.connection for lease in leases])
-    assert (
-        fetch(bystander, "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)", [pids]) == 0
-    )
-    close_and_wait([lease.connection for lease in leases])  # they are closed already
-    for lease in leases:
-        pool.give_back(lease)
