@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # for longer; and where the server is full, for longer yet.
 _IDLE = 0.02
 _NEW = 1.0
-_NEW_IDLE = 0.2
+_NEW_IDLE = 0.1
 _UNUSED = 1.0
 # Who has lent a connection so lately is busy.
 _LATELY = 0.1
@@ -34,6 +34,8 @@ class Giving:
 
     def __init__(self, pool_name: str) -> None:
         self._pool_name = pool_name
+        # Whether it has idle connections that are wanted, but were used just now or are new.
+        self.has_more_soon = False
         # What was logged: once is enough.
         self._said: set[str] = set()
 
@@ -61,6 +63,7 @@ class Giving:
     ) -> tuple[list[Connection], bool]:
         """Return connections to be closed, and whether others want more that are to come."""
         self._compare(records)
+        self.has_more_soon = False
         if backing is None:
             return [], False
         now = monotonic()
@@ -88,6 +91,7 @@ class Giving:
 
         keep = 0 if gift.turn else me.min_size
         idle = backing.give_up_idle(gift.idle, keep, may_go)
+        self.has_more_soon = len(idle) < min(gift.idle, backing.idle, backing.size - keep)
         me.promised = max(0, gift.returned - len(idle))
         backing.promise(me.promised)
         me.held -= len(idle)
