@@ -1,3 +1,5 @@
+"""`options.py`, and `budget.py`."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -151,3 +152,22 @@ def test_gevent_that_patches_too_late_is_refused(prewarm: bool) -> None:
         for _ in range(2):
             assert "gevent patched this process after Django" in server.get("/refusal/").body
         assert server.sessions() == prewarm  # the parent's
+
+
+SHARING = {
+    "sync": ["-ksync", "--workers=4", "--preload"],
+    "gthread": ["-kgthread", "--workers=2", "--threads=8"],
+    "gevent": ["-kgevent", "--workers=2"],
+}
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_workers_share_a_budget_and_a_reload_fails_no_request(kind: str) -> None:
+    with served(*SHARING[kind], budget=3, budget_name=f"gunicorn's {kind}") as server:
+        with ThreadPoolExecutor(1) as executor:
+            watching = executor.submit(server.watch, ["/sleep/?ms=100"] * 60)
+            wait_until(lambda: server.sessions() > 0, within=30)
+            server.process.send_signal(signal.SIGHUP)
+            answers, most_sessions = watching.result()
+        assert [answer.status for answer in answers] == [200] * 60
+        assert 1 < most_sessions <= 3

@@ -1,4 +1,4 @@
-"""`advice.py`, and each of `advice_rules.py`."""
+"""`advice.py`, and each of `advice_rules.py`, which judges `known.py`."""
 
 from __future__ import annotations
 

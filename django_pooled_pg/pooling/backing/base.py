@@ -28,19 +28,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 from psycopg_pool import ConnectionPool
-from psycopg_pool.base import AttemptWithBackoff
 from psycopg_pool.pool import MaintenanceTask, ReturnConnection, StopWorker
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
 from .workers import Tasks
-
-if TYPE_CHECKING:
-    from .slots import Slots
 
 logger = logging.getLogger(__name__)
 
@@ -79,17 +75,9 @@ class BaseBacking(ConnectionPool[Connection]):
 
     # Whether those who wait for a pool to open were told that this one is.
     announced = False
-    # Where each connection gets its slot of the budget; `None` without a budget.
-    slots: Slots | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The limit that was set: `_max_size` is less while connections are promised to others.
-        self.most = self._max_size
-        # How many connections are given up to others as they are returned. Guarded by the lock.
-        self._promised = 0
-        # Whether there was no slot, so that whoever looks for one makes it grow. Guarded by the lock.
-        self._lacks_slots = False
         # What workers do, or are going to do, with connections. Guarded by the lock.
         self._calls: WeakSet[Call] = WeakSet()
 
@@ -162,15 +150,11 @@ class BaseBacking(ConnectionPool[Connection]):
             if getattr(connection, "_pool", None) is not self:
                 return  # somebody has given it up meanwhile
             # Counted here, so that of two that return at once not both go for one that is too much.
-            promised = self._promised > 0
-            surplus = promised or 0 < self._max_size < self._nconns
+            surplus = 0 < self._max_size < self._nconns
             self._nconns -= surplus
-            self._promised -= promised
             if surplus:
                 connection._pool = None
-        if promised and self.slots is not None:
-            self.slots.give_up(connection)
-        elif surplus:
+        if surplus:
             connection.close()
         else:
             self.putconn(connection)
@@ -182,7 +166,6 @@ class BaseBacking(ConnectionPool[Connection]):
         """
         with self._lock:
             self._min_size, self._max_size = min_size, max_size
-            self.most, self._promised = max_size, 0
             too_much = max(0, self._nconns - max_size)
             surplus = [self._pool.popleft() for _ in range(min(len(self._pool), too_much))]
             self._nconns -= len(surplus)
@@ -245,28 +228,12 @@ class BaseBacking(ConnectionPool[Connection]):
     def _maybe_grow_pool(self) -> None:
         # In a worker, which no interrupt reaches: one between counting a connection and
         # starting to make it would count it for ever.
-        if self._nconns < self._max_size and not (self._growing or self._lacks_slots):
+        if self._nconns < self._max_size and not self._growing:
             self.run_task(Call(self, self._grow))
 
     def _grow(self) -> None:
         with self._lock:
             super()._maybe_grow_pool()
-
-    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
-        if self.slots is None:
-            super()._add_connection(attempt, growing)
-        elif (slot := self.slots.take()) is not None:
-            try:
-                super()._add_connection(attempt, growing)
-            finally:
-                self.slots.settle(slot)
-        else:
-            with self._lock:
-                self._nconns -= 1
-                self._lacks_slots = True
-                if growing:
-                    self._growing = False
-            self.slots.want()  # not before: it looks at what is counted
 
     def with_workers(self) -> set[Connection]:
         """Return the connections that workers have, or are going to have."""

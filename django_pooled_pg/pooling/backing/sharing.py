@@ -6,15 +6,67 @@ Uses psycopg_pool's private names as `base.py` does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from psycopg_pool.base import AttemptWithBackoff
 from psycopg_pool.pool import AddConnection
 
 from ..config import Connection
 from .base import BaseBacking
 
+if TYPE_CHECKING:
+    from .slots import Slots
+
 
 class SharingBacking(BaseBacking):
     """What both kinds of psycopg_pool can do where they share a budget."""
+
+    # Where each connection gets its slot of the budget; `None` without a budget.
+    slots: Slots | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The limit that was set: `_max_size` is less while connections are promised to others.
+        self._most = self._max_size
+        # How many connections are given up to others as they are returned. Guarded by the lock.
+        self._promised = 0
+        # Whether there was no slot, so that whoever looks for one makes it grow. Guarded by the lock.
+        self._lacks_slots = False
+
+    def resize_to(self, min_size: int, max_size: int) -> list[Connection]:
+        with self._lock:
+            self._most, self._promised = max_size, 0
+            return super().resize_to(min_size, max_size)
+
+    def put(self, connection: Connection) -> None:
+        with self._lock:
+            promised = self._promised > 0 and self._take_off(connection)
+            self._promised -= promised
+            self._nconns -= promised
+        if promised and self.slots is not None:
+            self.slots.give_up(connection)
+        else:
+            super().put(connection)
+
+    def _add_connection(self, attempt: AttemptWithBackoff | None, growing: bool = False) -> None:
+        if self.slots is None:
+            super()._add_connection(attempt, growing)
+        elif (slot := self.slots.take()) is not None:
+            try:
+                super()._add_connection(attempt, growing)
+            finally:
+                self.slots.settle(slot)
+        else:
+            with self._lock:
+                self._nconns -= 1
+                self._lacks_slots = True
+                if growing:
+                    self._growing = False
+            self.slots.want()  # not before: it looks at what is counted
+
+    def _maybe_grow_pool(self) -> None:
+        if not self._lacks_slots:
+            super()._maybe_grow_pool()
 
     def wanted(self) -> int:
         """Return how many connections would be lent at once, were they made."""
@@ -24,7 +76,7 @@ class SharingBacking(BaseBacking):
             return wanted
 
     def _room(self) -> int:
-        return len(self._waiting) if self.most == 0 else max(0, self.most - self._nconns)
+        return len(self._waiting) if self._most == 0 else max(0, self._most - self._nconns)
 
     @property
     def busy(self) -> int:
@@ -43,10 +95,10 @@ class SharingBacking(BaseBacking):
     def promise(self, returns: int) -> None:
         """Give that many connections up as they are returned, in place of those promised before."""
         with self._lock:
-            if not returns and self._max_size == self.most:
+            if not returns and self._max_size == self._most:
                 return
             self._promised = min(returns, self._nconns)
-            self._max_size = self._nconns - self._promised if self._promised else self.most
+            self._max_size = self._nconns - self._promised if self._promised else self._most
             if self._waiting and not self._promised:
                 self._lacks_slots = False
                 self._maybe_grow_pool()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
 from weakref import WeakSet
@@ -25,14 +26,13 @@ from .membership import Membership
 from .place import Place
 from .records import Record
 from .sharing import limit_of, may_take
+from .words import holders_said
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks: while nothing is wanted; and the shortest and longest while it is.
 _LOOK_EVERY = 1.0
 _SOON, _LATER = 0.01, 0.25
-# How many processes an error names.
-_MOST_SHOWN = 8
 
 
 class Member:
@@ -94,10 +94,6 @@ class Member:
             self._failed(error)
         return slot
 
-    def want(self) -> None:
-        """See `Slots.want`."""
-        self.wake()
-
     def give_up(self, connection: Connection) -> None:
         """See `Slots.give_up`."""
         self._to_close.put(connection)
@@ -106,35 +102,21 @@ class Member:
 
     def wake(self) -> None:
         """Let the thread look now, as when connections were closed."""
-        membership = self._membership
-        if membership is not None:
+        if (membership := self._membership) is not None:
             membership.wake(membership.index)
 
-    # What is told
+    want = wake  # see `Slots.want`
 
     def members(self) -> list[Record]:
-        """Return what the members of the budget say, those that have most first."""
-        membership = self._membership
-        try:
-            found = membership.records() if membership is not None else []
-        except OSError:
-            return []
-        return sorted(found, key=lambda record: -record.held)
+        """Return what the members of the budget say; nothing where that can't be told."""
+        with suppress(OSError):
+            if (membership := self._membership) is not None:
+                return membership.records()
+        return []
 
     def describe(self) -> str:
-        """Say who has the slots, for an error; nothing if that can't be told."""
-        members = self.members()
-        if not members:
-            return ""
-        holders = [f"{_shown(each)} has {each.held}" for each in members if each.held]
-        more = len(holders) - _MOST_SHOWN
-        said = ", ".join(holders[:_MOST_SHOWN]) or "nobody has one"
-        wanting = sum(bool(each.wanted) for each in members)
-        return (
-            f"Of the {limit_of(members)} connections of the {self._place.shown}, "
-            f"{said}{f', and {more} more have some' if more > 0 else ''}; "
-            f"{wanting} processes want more."
-        )
+        """Say who has the slots, for an error."""
+        return holders_said(self._place.shown, self.members())
 
     # What follows is called with `_changing` held.
 
@@ -185,8 +167,8 @@ class Member:
 
     def _records(self, membership: Membership) -> list[Record]:
         """Return what all members say, of this one what it would say now."""
-        others = membership.records()
-        return [self.record, *(other for other in others if other.index != self.record.index)]
+        others = (each for each in membership.records() if each.index != self.record.index)
+        return [self.record, *others]
 
     def _take(self, membership: Membership, count: int) -> int:
         """Take free slots, if they aren't for others; return how many."""
@@ -228,10 +210,8 @@ class Member:
             membership = self._membership
             if pause is None or membership is None:
                 return
-            try:
+            with suppress(OSError):  # it has become another one
                 membership.wait(pause)
-            except OSError:  # it has become another one
-                pass
 
     def _look(self) -> float | None:
         """Do what is due; return in how many seconds to come again, `None` for never."""
@@ -260,11 +240,9 @@ class Member:
         return min(self._next - now, _LATER if not self._giving.has_more_soon else 2 * _SOON)
 
     def _want(self, wanted: int) -> None:
-        wanted = max(0, wanted)
-        if wanted and not self.record.wanted:
-            self.record.since = monotonic()
-            self._pause, self._next = _SOON, 0.0
-        self.record.wanted = wanted
+        if wanted > 0 and not self.record.wanted:
+            self.record.since, self._pause, self._next = monotonic(), _SOON, 0.0
+        self.record.wanted = max(0, wanted)
 
     def _grow(self, membership: Membership, backing: AnyBacking) -> None:
         spare = self.holding.spare
@@ -276,11 +254,9 @@ class Member:
 
     def _close_given(self, membership: Membership, records: list[Record]) -> None:
         given = []
-        while True:
-            try:
+        with suppress(Empty):
+            while True:
                 given.append(self._to_close.get_nowait())
-            except Empty:
-                break
         self._close(given, membership, records)
 
     def _share(
@@ -308,10 +284,6 @@ class Member:
         """In a forked child: close what is the parent's, and end nothing of it."""
         if self._membership is not None:
             self._membership.close()
-
-
-def _shown(record: Record) -> str:
-    return f"{printable(record.process) or 'a process'} ({record.pid})"
 
 
 # Of the process, to be forgotten in a child.
