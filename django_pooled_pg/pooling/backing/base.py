@@ -1,8 +1,8 @@
 """Owns what both kinds of psycopg_pool get from us; decides nothing about leases.
 
-With `claim.py`, `workers.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names.
-Read against psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these names
-moves. What each is for:
+With `claim.py`, `sharing.py`, `workers.py`, `pool.py` and `null.py` all that relies on
+psycopg_pool's private names. Read against psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py`
+fails when one of these names moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # Seconds. A connection is idle for others when it was for so long; one that is new, when it was idle
 # for longer; and where the server is full, for longer yet.
 _IDLE = 0.02
+# For one of a member that has lent none now.
+_IDLE_AT_REST = 0.005
 _NEW = 1.0
 _NEW_IDLE = 0.1
 _UNUSED = 1.0
@@ -86,7 +88,7 @@ class Giving:
         gift = gift_of(me, membership.records(), now)
 
         def may_go(connection: Connection) -> bool:
-            least = _UNUSED if gift.spares else _IDLE
+            least = _UNUSED if gift.spares else _IDLE if backing.busy else _IDLE_AT_REST
             return gift.urgent or _is_idle(backing, connection, now, least)
 
         keep = 0 if gift.turn else me.min_size

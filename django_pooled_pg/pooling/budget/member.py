@@ -237,7 +237,7 @@ class Member:
             if self.record.wanted:
                 membership.wake_others(records)
             self._next, self._pause = now + self._pause, min(2 * self._pause, _LATER)
-        return min(self._next - now, _LATER if not self._giving.has_more_soon else 2 * _SOON)
+        return min(self._next - now, _LATER if not self._giving.has_more_soon else _SOON)
 
     def _want(self, wanted: int) -> None:
         if wanted > 0 and not self.record.wanted:
