@@ -79,10 +79,10 @@ def test_one_that_is_on_its_way_in_two_looks_but_was_lent_in_between_is_left_alo
         connection = backing_of(pool).take_idle()
         assert connection is not None
         pool.strays.look()
+        assert not connection.closed
         backing_of(pool).put(connection)
         pool.give_back(pool.borrow())
         wait_until(lambda: pool.statistics().idle == 1)
-    assert not connection.closed
 
 
 def test_a_slot_without_a_connection_is_free_again(
