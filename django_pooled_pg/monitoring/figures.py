@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from ..pooling.statistics import BOUNDS, PoolStatistics
+from ..pooling.counters import BOUNDS
+from ..pooling.statistics import PoolStatistics
 
 Pool = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..pooling.statistics import BOUNDS
+from ..pooling.counters import BOUNDS
 from .advice import Advice
 from .cells import (
     PERCENTILES,

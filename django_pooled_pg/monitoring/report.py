@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..pooling.statistics import BOUNDS, PoolStatistics
+from ..pooling.counters import BOUNDS
+from ..pooling.statistics import PoolStatistics
 from .figures import DURATIONS
 
 # See `snapshot.VERSION`.

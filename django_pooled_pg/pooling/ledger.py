@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass, field
 
 from .backing.null import AnyBacking
+from .counters import Counters
 from .lease import Lease
 from .process.locks import RLock
-from .statistics import Counters
 
 
 @dataclass(slots=True, eq=False)

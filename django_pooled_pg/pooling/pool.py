@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from .config import PoolConfig
 from .connector import Connector, SessionMaker
-from .figures import figures_of
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .ledger import Ledger
@@ -23,10 +23,12 @@ from .session.reset import Reset, is_clean
 from .session.session import IDLE, session_of
 from .session.statements import CHANGES, NEW_TYPES
 from .session.use import Use
-from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
 from .waiting import Waiting
+
+if TYPE_CHECKING:
+    from .statistics import PoolStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -281,6 +283,9 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
+        # Not with this module: its import costs each start a millisecond.
+        from .figures import figures_of
+
         return figures_of(
             self.alias, self.name, self.supply, self._ledger, self._connector, self._reset
         )

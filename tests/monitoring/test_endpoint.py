@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.monitoring import endpoint
+from django_pooled_pg.monitoring import answering, endpoint
 from django_pooled_pg.monitoring.wire import MAX_ANSWER_BYTES, MAX_TEXT
 from tests.monitoring.members import (
     DATABASES,
@@ -79,7 +79,7 @@ def test_tells_the_client_when_it_fails(
         raise LookupError("sesame")
 
     with monkeypatch.context() as patch:
-        patch.setitem(endpoint._REQUESTS, "snapshot", fail)
+        patch.setitem(answering._REQUESTS, "snapshot", fail)
         assert ask(running) == {
             "ok": False,
             "error": "LookupError in the process that was asked",
@@ -104,7 +104,7 @@ def test_texts_of_any_length_and_kind_fit_into_an_answer(
 def test_an_answer_that_would_be_too_long_is_said_to_be(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"pools": ["x" * 400] * 5000})
+    monkeypatch.setitem(answering._REQUESTS, "snapshot", lambda: {"pools": ["x" * 400] * 5000})
     answer = ask(running)
     assert answer["ok"] is False
     assert re.fullmatch("its answer would have 20[0-9]{5} bytes", answer["error"])
@@ -150,7 +150,7 @@ def test_a_client_that_never_reads_is_dropped(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connected(running) as client, monkeypatch.context() as patch:
-        patch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"much": ["x" * 400] * 2000})
+        patch.setitem(answering._REQUESTS, "snapshot", lambda: {"much": ["x" * 400] * 2000})
         client.sendall(b'{"request":"snapshot"}\n')
         wait_until(lambda: endpoint._endpoint is not None and endpoint._endpoint._clients)
         wait_until(lambda: endpoint._endpoint is not None and not endpoint._endpoint._clients)

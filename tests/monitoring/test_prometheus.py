@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from django_pooled_pg.monitoring.figures import GAUGES
 from django_pooled_pg.monitoring.prometheus import METRICS, PooledPgCollector, exposition
-from django_pooled_pg.pooling.statistics import BOUNDS, PoolStatistics
+from django_pooled_pg.pooling.counters import BOUNDS
+from django_pooled_pg.pooling.statistics import PoolStatistics
 from tests.conftest import MakeWrapper
 from tests.monitoring.made_up import buckets, pool, report, silent
 from tests.monitoring.members import member
