@@ -55,6 +55,9 @@ paused               gauge     paused         Whether the pool is paused: 1 or 0
 timeout_seconds      gauge     timeout        How long a borrower waits at most.
 borrows_total        counter   borrows        Connections lent.
 exhausted_total      counter   exhausted      Borrowers turned away: no connection within the timeout.
+abandoned_waiting_total counter abandoned_waiting Requests stopped because their client had gone while they waited for a connection.
+abandoned_working_total counter abandoned_working Requests stopped because their client had gone while they worked.
+deadlines_total      counter   deadlines      Pieces of work stopped because their deadline had passed.
 reclaimed_total      counter   reclaimed      Connections reclaimed from borrowers that were gone.
 pinned_total         counter   pinned         Borrows kept to the end of the request because the session held state.
 dead_total           counter   dead           Dead connections found.
