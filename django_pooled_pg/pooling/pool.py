@@ -65,6 +65,7 @@ class Pool:
         # What steers the supply is the pool's, too.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
+        self.ask_server = self._connector.ask_server
         self._waiting = Waiting(self.alias, self.name, supply, self._ledger, self._connector)
         self._check = Check(config)
         self._reset = Reset(self.name, config, self._connector.configure_again)
@@ -280,6 +281,14 @@ class Pool:
                 holder.lease_lost(by_fork=True)
 
     # Seeing it
+
+    def cut_off_by(self) -> tuple[Exception, float] | None:
+        """Return why, and since when, it has no connection and can't make one.
+
+        As far as it knows: `None` also while it is closed, so that nobody has tried. The time is a
+        `time.monotonic()` reading.
+        """
+        return self._connector.cut_off_by() if self._ledger.backing is not None else None
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
