@@ -43,7 +43,12 @@ def ready(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"error": "there is no such database"}, status=404)
     pools = readiness(aliases, query="query" in request.GET)
     is_ready = all(each["ready"] for each in pools.values())
-    return JsonResponse({"ready": is_ready, "pools": pools}, status=200 if is_ready else 503)
+    response = JsonResponse({"ready": is_ready, "pools": pools}, status=200 if is_ready else 503)
+    if request.method == "HEAD":
+        # Django leaves it there, and gunicorn logs each time that it does.
+        response["Content-Length"] = str(len(response.content))
+        response.content = b""
+    return response
 
 
 def readiness(aliases: Collection[str] = (), *, query: bool = False) -> dict[str, dict[str, Any]]:
