@@ -48,11 +48,11 @@ class _Question:
         self._is_over.acquire()
 
     def put(self) -> None:
-        error = None
+        error: BaseException | None = None
         try:
             self.pool.ask_server(PATIENCE_SECONDS)
         except BaseException as ex:  # of the site's engine or credentials, whatever it is
-            error = ex
+            error = ex.with_traceback(None)  # it is kept, and would keep what its frames have
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
@@ -80,7 +80,8 @@ class Asking:
         self._asked: dict[Pool, _Question] = {}
         # Those of them whose turn is yet to come.
         self._queue: deque[_Question] = deque()
-        self._is_running = False
+        # None when it has nothing more to ask.
+        self._thread: threading.Thread | None = None
 
     def last(self, pool: Pool) -> Answer | None:
         """Return what the server said last, however long ago; `None`: it wasn't asked."""
@@ -92,9 +93,9 @@ class Asking:
         self._question(pool)
 
     def answers(self, pools: Iterable[Pool]) -> dict[Pool, Answer]:
-        """Return what the servers said within `FRESH_SECONDS`, or say when they are asked now.
+        """Return what the servers say; those that said it within `FRESH_SECONDS` aren't asked again.
 
-        After `PATIENCE_SECONDS` at most; one that has not answered by then has a `TimeoutError`.
+        Waits `PATIENCE_SECONDS` at most; one that has not answered by then has a `TimeoutError`.
         """
         asked = [(pool, self._question(pool)) for pool in pools]
         return {
@@ -111,19 +112,25 @@ class Asking:
             if question is None:
                 question = self._asked[pool] = _Question(pool)
                 self._queue.append(question)
-            starts, self._is_running = not self._is_running, True
-        if starts:
-            self._start()
+            refused = self._ensure_running()
+        if refused is not None:
+            while (each := self._next()) is not None:
+                each.end(refused)
+                self._note(each)
         return question
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="django_pooled_pg-asking", daemon=True)
+    def _ensure_running(self) -> RuntimeError | None:
+        # With the lock. Not by a flag: an interrupt may have come between that and the start.
+        if self._thread is not None and self._thread.is_alive():
+            return None
+        self._thread = threading.Thread(
+            target=self._run, name="django_pooled_pg-asking", daemon=True
+        )
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError as ex:  # the system has no more threads
-            while (question := self._next()) is not None:
-                question.end(ex)
-                self._note(question)
+            return ex
+        return None
 
     def _run(self) -> None:
         while (question := self._next()) is not None:
@@ -134,7 +141,7 @@ class Asking:
         with self._lock:
             if self._queue:
                 return self._queue.popleft()
-            self._is_running = False
+            self._thread = None
             return None
 
     def _note(self, question: _Question) -> None:

@@ -37,7 +37,7 @@ CUT_OFF = {**GOOD, "ready": False, "error": "OperationalError"}
 def only_own_pools(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """As in a process that has just started, and whose middleware needs no database."""
     monkeypatch.setattr(registry, "_kept", {})
-    wait_until(lambda: not asking._is_running, within=20)  # for another test
+    wait_until(lambda: asking._thread is None, within=20)  # for another test
     asking.forget()
     settings.MIDDLEWARE = []
 
@@ -231,6 +231,38 @@ def test_servers_are_asked_one_at_a_time_and_once_a_second(
     monkeypatch.setattr(asking_module, "FRESH_SECONDS", 0.0)
     ready("?query")
     assert asked == 8
+
+
+def test_where_no_thread_can_be_started_it_is_not_ready(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking_module, "FRESH_SECONDS", 0.0)
+    wrapper = make_wrapper()
+    pool_of(wrapper)
+
+    def start(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", start)
+        assert ready("?query") == (503, {wrapper.alias: {**CUT_OFF, "error": "RuntimeError"}})
+    assert ready("?query") == (200, {wrapper.alias: GOOD})
+
+
+def test_an_interrupt_before_the_thread_runs_does_no_lasting_harm(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = make_wrapper()
+    pool_of(wrapper)
+
+    def start(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", start)
+        with pytest.raises(KeyboardInterrupt):
+            readiness.readiness(query=True)
+    assert ready("?query") == (200, {wrapper.alias: GOOD})
 
 
 @pytest.mark.parametrize("error", [SystemExit("sesame"), ValueError("sesame")])
