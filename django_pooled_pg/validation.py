@@ -84,4 +84,4 @@ def _check(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
         return []
     if isinstance(config, CheckMessage):
         return [config]
-    return check_options(connection.alias, connection.settings_dict, config)
+    return [*check_options(connection.alias, connection.settings_dict, config)]

@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..pooling.counters import BOUNDS
-from ..pooling.statistics import PoolStatistics
-from .figures import DURATIONS
+from ..pooling.statistics import DURATIONS, PoolStatistics
 
 # See `snapshot.VERSION`.
 _VERSION = 1

@@ -65,7 +65,7 @@ class Pool:
         # What steers the supply is the pool's, too.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
-        self.ask_server = self._connector.ask_server
+        self.cut_off_by, self.ask_server = supply.cut_off_by, self._connector.ask_server
         self._waiting = Waiting(self.alias, self.name, supply, self._ledger, self._connector)
         self._check = Check(config)
         self._reset = Reset(self.name, config, self._connector.configure_again)
@@ -229,8 +229,10 @@ class Pool:
 
     def look_after(self) -> float | None:
         """Do what is due; return in how many seconds to come again, `None` for when it opens."""
-        if self._ledger.backing is None and not self._connector.alive():
+        ledger = self._ledger
+        if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
+        self.supply.end_half_closed()
         return min(self.housekeeping.look_after(), self.strays.look())
 
     def leases(self) -> list[Lease]:
@@ -270,8 +272,9 @@ class Pool:
         # held it at the fork.
         leases, backing = list(self._ledger.leases), self._ledger.backing
         self._connector.detach_all()
-        if backing is not None:
-            backing.disarm()
+        for each in (backing, *self._ledger.closing):
+            if each is not None:
+                each.disarm()
         for lease in leases:
             lease.backing.disarm()
             lease.use.end()
@@ -281,14 +284,6 @@ class Pool:
                 holder.lease_lost(by_fork=True)
 
     # Seeing it
-
-    def cut_off_by(self) -> tuple[Exception, float] | None:
-        """Return why, and since when, it has no connection and can't make one.
-
-        As far as it knows: `None` also while it is closed, so that nobody has tried. The time is a
-        `time.monotonic()` reading.
-        """
-        return self._connector.cut_off_by() if self._ledger.backing is not None else None
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""

@@ -63,13 +63,15 @@ class PoolStatistics:
     def plus(self, other: PoolStatistics, sign: int = 1) -> PoolStatistics:
         """Return the same with the counters of another added or, with -1, taken away again."""
         changed: dict[str, Any] = {
-            name: getattr(self, name) + sign * getattr(other, name) for name in _COUNTERS
+            name: getattr(self, name) + sign * getattr(other, name) for name in COUNTERS
         }
-        for name in ("wait", "held", "connect"):
+        for name in DURATIONS:
             changed[name] = getattr(self, name).plus(getattr(other, name), sign)
         return replace(self, **changed)
 
 
-_GAUGES = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"}
-_COUNTERS = [f.name for f in fields(PoolStatistics) if f.type in ("int", "float")]
-_COUNTERS = [name for name in _COUNTERS if name not in _GAUGES]
+DURATIONS = ("wait", "held", "connect")
+GAUGES = ("min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting")
+"""The numbers that are of the moment; all others run from the start of the process."""
+_NUMBERS = [f.name for f in fields(PoolStatistics) if f.type in ("int", "float")]
+COUNTERS = tuple(name for name in _NUMBERS if name not in GAUGES)

@@ -376,6 +376,29 @@ assert os.waitpid(child, 0)[1] == 0
     run_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
 
 
+def test_a_child_forked_while_the_parent_imports_what_answers_can_import_it(folder: Path) -> None:
+    script = """
+import signal, socket, threading
+began, forking = threading.Event(), threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name.endswith(".answering"):
+            began.set()
+            assert forking.wait(10)
+sys.meta_path.insert(0, Slow())
+os.register_at_fork(before=forking.set)
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(str(endpoint._endpoint._path))
+    assert began.wait(10)
+    if (child := os.fork()) == 0:
+        signal.alarm(10)
+        import django_pooled_pg.monitoring.answering
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    run_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
+
+
 def test_exit_removes_the_socket_at_once_and_silently(folder: Path) -> None:
     with member(folder) as undisturbed:
         started = monotonic()

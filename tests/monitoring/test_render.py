@@ -1,3 +1,5 @@
+"""`render.py`, with the cells of its tables: `cells.py`."""
+
 from __future__ import annotations
 
 import dataclasses

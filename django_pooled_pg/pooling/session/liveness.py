@@ -17,7 +17,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 
-# Seconds a server may take to answer a connection that is to be lent or cleaned.
+# Seconds a server may take to answer a connection that is to be lent or reset.
 ANSWER_LIMIT = 2.0
 
 _READABLE = select.POLLIN

@@ -1,3 +1,5 @@
+"""`views.py`, with `page.py`, `data.py` and `urls.py`."""
+
 from __future__ import annotations
 
 import json
