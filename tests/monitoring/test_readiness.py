@@ -1,3 +1,5 @@
+"""The view that tells whether a process can serve; with `asking.py`, which asks the servers."""
+
 from __future__ import annotations
 
 import json
