@@ -36,12 +36,13 @@ CUT_OFF = {**GOOD, "ready": False, "error": "OperationalError"}
 
 
 @pytest.fixture(autouse=True)
-def only_own_pools(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+def only_own_pools(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[None]:
     """As in a process that has just started, and whose middleware needs no database."""
     monkeypatch.setattr(registry, "_kept", {})
-    wait_until(lambda: asking._thread is None, within=20)  # for another test
-    asking.forget()
     settings.MIDDLEWARE = []
+    yield
+    wait_until(lambda: asking._thread is None, within=20)  # one may be asked still
+    asking.forget()
 
 
 def ready(query: str = "") -> tuple[int, Any]:
@@ -90,15 +91,15 @@ def test_a_pool_that_works_is_ready(make_wrapper: MakeWrapper) -> None:
 
 
 def test_an_exhausted_pool_is_ready_and_says_so(make_wrapper: MakeWrapper) -> None:
-    holder = make_wrapper({"max_size": 1}, alias="full")
+    holder = make_wrapper({"max_size": 1}, alias="readiness-full")
     hold(holder)
-    assert ready() == (200, {"full": GOOD})  # all are in use, but nobody waits
-    waiter = make_wrapper({"max_size": 1}, alias="full")
+    assert ready() == (200, {"readiness-full": GOOD})  # all are in use, but nobody waits
+    waiter = make_wrapper({"max_size": 1}, alias="readiness-full")
     waiter.inc_thread_sharing()
     with ThreadPoolExecutor() as executor:
         executor.submit(waiter.ensure_connection)
         wait_until(lambda: pool_of(holder).statistics().waiting)
-        assert ready() == (200, {"full": {**GOOD, "exhausted": True}})
+        assert ready() == (200, {"readiness-full": {**GOOD, "exhausted": True}})
         assert ready("?query")[0] == 200  # beyond max_size, not through the queue
         assert pool_of(holder).statistics().size == 1
         holder.close()

@@ -164,9 +164,9 @@ def test_a_client_that_leaves_between_statements_is_shown(make_wrapper: MakeWrap
 def test_a_client_that_leaves_while_its_request_waits_is_counted(
     make_wrapper: MakeWrapper,
 ) -> None:
-    holder = make_wrapper({"max_size": 1}, alias="full")
+    holder = make_wrapper({"max_size": 1}, alias="abandoned")
     hold(holder)
-    waiter = make_wrapper({"max_size": 1}, alias="full")
+    waiter = make_wrapper({"max_size": 1}, alias="abandoned")
     with visited() as visitor:
         visitor.close()
         with pytest.raises(RequestAbandoned):
