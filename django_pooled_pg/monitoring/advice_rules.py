@@ -7,16 +7,11 @@ the figures it comes from, or `None`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
+from .advice_known import ENOUGH, Known, count, product
 from .columns import duration
-from .figures import Pool, percentile
-from .server import ServerSide
 
-# Below this many borrows, or returns, shares and percentiles say little.
-ENOUGH = 100
 # What is no more than this hurts nobody.
 _SHORT_WAIT = 0.01  # seconds
 _SHORT_IDLING = 10.0  # seconds, in a transaction
@@ -29,33 +24,9 @@ _MANY_FAILED = 0.05
 _MANY_CONNECTS = 0.1
 _MANY_PINNED = 0.2  # by borrows
 _MANY_RESETS = 0.2  # by returns
+_MANY_STOPPED = 0.05  # by borrows, and those who left before they had one
 # Of the time held, what the database works, if connections are held for its sake.
 _WORKS_ENOUGH = 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What is known of one alias, which has a pool at least; `sum` is of all its pools."""
-
-    pools: list[Pool]
-    sum: Pool
-    holders: list[dict[str, Any]]
-    server: ServerSide | None
-
-    @property
-    def made(self) -> int:
-        """Sessions that were made."""
-        return int(self.sum["connects"] - self.sum["connect_errors"])
-
-    @property
-    def means(self) -> tuple[float, float]:
-        """For how many seconds connections were held, and the database worked, on average."""
-        returns = self.sum["returns"]
-        return self.sum["held"]["total"] / returns, self.sum["worked_total"] / returns
-
-    def p95(self, of: str) -> float:
-        """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 where nothing was measured."""
-        return percentile(self.sum[of], 0.95) or 0.0
 
 
 # The rules
@@ -66,8 +37,8 @@ def _paused(known: Known) -> str | None:
     if not paused:
         return None
     return (
-        f"{paused} of {_count(len(known.pools), 'pool')} paused, "
-        f"{_count(known.sum['waiting'], 'borrower')} waiting: let them go on with "
+        f"{paused} of {count(len(known.pools), 'pool')} paused, "
+        f"{count(known.sum['waiting'], 'borrower')} waiting: let them go on with "
         "`manage.py poolctl resume`."
     )
 
@@ -88,14 +59,46 @@ def _exhausted(known: Known) -> str | None:
         return None
     timeout, longest = known.sum["timeout"], known.sum["held"]["max"]
     said = (
-        f"{_count(exhausted, 'borrower')} turned away, {known.sum['borrows']} got a connection "
+        f"{count(exhausted, 'borrower')} turned away, {known.sum['borrows']} got a connection "
         f"(timeout {duration(timeout)})"
     )
     if longest < timeout:
         return f"{said}; connections were held {duration(longest)} at most: raise max_size."
+    said += (
+        f"; connections were held up to {duration(longest)}: find out by whom, with `--holders` "
+        "now and with leak_threshold in the log."
+    )
+    if not known.cancels_abandoned:
+        said += (
+            " If it is by requests whose visitors have left meanwhile, CancelAbandonedMiddleware, "
+            "which isn't in MIDDLEWARE, stops these."
+        )
+    return said
+
+
+def _abandoned(known: Known) -> str | None:
+    waiting, working = known.sum["abandoned_waiting"], known.sum["abandoned_working"]
+    asked = known.sum["borrows"] + waiting
+    if asked < ENOUGH or waiting + working < _MANY_STOPPED * asked:
+        return None
+    remedy = "make these queries faster, or do them outside of the request"
+    if waiting > working:
+        remedy = "raise max_size, or let requests hold connections for a shorter time"
     return (
-        f"{said}; connections were held up to {duration(longest)}: find out by whom, with "
-        "`--holders` now and with leak_threshold in the log."
+        f"{waiting + working} requests were stopped since their clients had gone, {waiting} of "
+        f"them while they waited for a connection ({known.sum['borrows']} borrows): visitors, or a "
+        f"proxy, don't wait so long: {remedy}."
+    )
+
+
+def _deadlines(known: Known) -> str | None:
+    deadlines, borrows = known.sum["deadlines"], known.sum["borrows"]
+    if borrows < ENOUGH or deadlines < _MANY_STOPPED * borrows:
+        return None
+    return (
+        f"{deadlines} pieces of work were stopped by their deadline ({borrows} borrows): each "
+        "DeadlineExceeded says how much of its time went into waiting for connections and into "
+        "statements; make that shorter, or allow more time."
     )
 
 
@@ -175,7 +178,7 @@ def _oversized(known: Known) -> str | None:
     if most + others <= server.allowed:
         return None
     return (
-        f"{_product(known.pools)} = {most} of {server.allowed} allowed "
+        f"{product(known.pools)} = {most} of {server.allowed} allowed "
         f"(max_connections {server.max_connections}, {server.reserved} reserved), and others have "
         f"{others}: lower max_size, or the number of processes, or raise max_connections."
     )
@@ -192,7 +195,7 @@ def _too_large(known: Known) -> str | None:
         return None
     of_allowed = f", of {server.allowed} allowed" if server is not None else ""
     return (
-        f"{_product(known.pools)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
+        f"{product(known.pools)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
         f"{made} connections were enough: lower max_size and leave the rest to others."
     )
 
@@ -273,19 +276,20 @@ def _idle_in_transaction(known: Known) -> str | None:
 
 
 _RULES = (
-    *(_paused, _connect_errors, _exhausted, _held_long, _held_idle, _too_small, _oversized),
-    *(_idle_in_transaction, _reclaimed, _dead, _many_connects, _pinned, _many_resets, _too_large),
+    *(_paused, _connect_errors, _exhausted, _abandoned, _deadlines, _held_long, _held_idle),
+    *(
+        _too_small,
+        _oversized,
+        _idle_in_transaction,
+        _reclaimed,
+        _dead,
+        _many_connects,
+        _pinned,
+        _many_resets,
+        _too_large,
+    ),
 )
 RULES: dict[str, Callable[[Known], str | None]] = {
     rule.__name__.removeprefix("_").replace("_", "-"): rule for rule in _RULES
 }
 """By their ids, most urgent first."""
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def _product(pools: Sequence[Pool]) -> str:
-    sizes = Counter(pool["max_size"] for pool in pools)
-    return " + ".join(f"{_count(n, 'pool')} x {size}" for size, n in sizes.items())
