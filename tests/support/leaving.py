@@ -1,0 +1,107 @@
+"""Clients that leave a server while it works for them, and what that is to lead to."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from tests.support.servers import Server, serving
+from tests.support.waiting import wait_until
+
+SETTINGS = "tests.support.web.leaving"
+# What a statement of the views looks like to the server.
+SLEEPS = "state = 'active' AND query LIKE '%pg_sleep(%'"
+LOCKED = "wait_event = 'advisory'"
+GONE = "its client has gone after"
+
+# Seconds; the promise is about one, of a machine that has nothing else to do.
+SOON = 4
+
+Address = int | str
+
+
+@contextmanager
+def leaving(*command: str, env: dict[str, str] | None = None, **pool: Any) -> Iterator[Server]:
+    """Run a server with the middleware."""
+    environment = {"DJANGO_SETTINGS_MODULE": SETTINGS, **(env or {})}
+    with serving(*command, env=environment, **{"max_size": 4, **pool}) as server:
+        yield server
+
+
+def ask(address: Address, path: str, method: str = "GET") -> socket.socket:
+    """Send a request to a port or a Unix socket; the caller leaves, by closing what it gets."""
+    if isinstance(address, int):
+        client = socket.create_connection(("127.0.0.1", address))
+    else:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(address)
+    client.settimeout(30)
+    client.sendall(request(path, method))
+    return client
+
+
+def request(path: str, method: str = "GET") -> bytes:
+    length = "Content-Length: 0\r\n" if method == "POST" else ""
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n".encode()
+
+
+def begun(server: Server, condition: str = SLEEPS, count: int = 1) -> None:
+    """Wait until a statement runs for a client."""
+    wait_until(
+        lambda: server.sessions(condition) == count,
+        within=30,
+        message=f"{server.sessions(condition)} statements run; {server.log}",
+    )
+
+
+def waits(server: Server) -> None:
+    """Wait until a request waits for a connection."""
+    wait_until(
+        lambda: sum(pool["waiting"] for pool in server.pools().values()) == 1,
+        within=30,
+        message="no request waits",
+    )
+
+
+def is_stopped(server: Server, condition: str = SLEEPS, lines: int = 1) -> None:
+    """Its statement is soon gone, its connection idle, and the log has one line."""
+    began = time.monotonic()
+    wait_until(lambda: server.sessions(condition) == 0, SOON, "its statement goes on")
+    is_idle(server)
+    print(f"idle after {time.monotonic() - began:.2f} s")
+    wait_until(lambda: server.log.count(GONE) >= lines, SOON, server.log)
+    assert server.log.count(GONE) == lines, server.log
+    assert "Traceback" not in server.log, server.log
+
+
+def is_idle(server: Server) -> None:
+    def all_idle() -> bool:
+        pools = server.pools().values()
+        return bool(pools) and not any(pool["in_use"] or pool["waiting"] for pool in pools)
+
+    wait_until(all_idle, SOON, f"{server.pools()}")
+    # And good for the next.
+    assert server.sessions("state <> 'idle'") == 0
+
+
+def check_statement(server: Server, address: Address, path: str = "/slow/") -> None:
+    """A client leaves while its statement runs."""
+    with closing(ask(address, path)):
+        begun(server)
+    is_stopped(server)
+    assert server.get("/pid").status == 200
+    assert sum(pool["dead"] for pool in server.pools().values()) == 0
+
+
+def check_wait(server: Server, address: Address, path: str = "/slow/", lines: int = 1) -> None:
+    """A client leaves while it waits for a connection of a pool that is exhausted; of one."""
+    assert server.get("/hold/").status == 200
+    with closing(ask(address, path)):
+        waits(server)
+    wait_until(lambda: all(p["waiting"] == 0 for p in server.pools().values()), SOON, server.log)
+    assert server.get("/free/").status == 200
+    is_stopped(server, lines=lines)
+    assert sum(pool["exhausted"] for pool in server.pools().values()) == 0
