@@ -54,9 +54,13 @@ class _Watched:
     def has_gone(self) -> bool:
         if not self.cancels:
             return False
-        return self.has_left or (self._look is not None and self._look())
+        look = self._look
+        # The second look tells that what was looked at was the client still: a server may close it
+        # when the request is over, and give its number to another one.
+        return self.has_left or (look is not None and look() and self._look is look)
 
     def leave(self) -> None:
+        self._look = None
         self.work.leave()
         watcher.forget(self.work)
 

@@ -6,18 +6,13 @@ if there were none.
 
 from __future__ import annotations
 
-import logging
-import select
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
 
-logger = logging.getLogger(__package__)
-
-# The peer has closed its side: whatever of its data isn't read yet, as a second request may be.
-_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+from ..pooling.process.peers import has_hung_up
 
 Look = Callable[[], bool]
 
@@ -69,10 +64,6 @@ def _look_at(socket: Any) -> Look | None:
     def look() -> bool:
         # A socket that was closed is -1: its request is over.
         number = socket if isinstance(socket, int) else socket.fileno()
-        if number < 0:
-            return False
-        poll = select.poll()
-        poll.register(number, _GONE)
-        return any(events & _GONE for _, events in poll.poll(0))
+        return number >= 0 and has_hung_up(number)
 
     return look

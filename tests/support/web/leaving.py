@@ -18,5 +18,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"all": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "all"}},
-    "loggers": {"django_pooled_pg": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {"django_pooled_pg": {"handlers": ["console"], "level": "INFO", "propagate": False}},
 }
