@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from tests.support.servers import Server, serving
+from tests.support.servers import Server, connect, serving
 from tests.support.waiting import wait_until
 
 SETTINGS = "tests.support.web.leaving"
@@ -105,3 +105,29 @@ def check_wait(server: Server, address: Address, path: str = "/slow/", lines: in
     assert server.get("/free/").status == 200
     is_stopped(server, lines=lines)
     assert sum(pool["exhausted"] for pool in server.pools().values()) == 0
+
+
+def check_second_request_is_no_hang_up(server: Server, address: Address) -> None:
+    """A client sends its next request before the answer to the first has come."""
+    with closing(ask(address, "/slow/?seconds=1")) as client:
+        client.sendall(request("/ping"))
+        begun(server)
+        assert client.recv(100).startswith(b"HTTP/1."), server.log
+    wait_until(lambda: "GET slept well" in server.log, 30, server.log)
+    assert GONE not in server.log
+
+
+def check_change_is_finished(server: Server, address: Address) -> None:
+    """Clients that have asked for a change leave, as well as one that hasn't."""
+    key = server.port
+    with connect() as database:
+        database.execute("SELECT pg_advisory_lock(%s)", [key])
+        with closing(ask(address, f"/lock/?key={key}", "POST")), closing(ask(address, "/slow/")):
+            begun(server, LOCKED)
+            begun(server)
+        wait_until(lambda: server.sessions(SLEEPS) == 0, SOON, "its statement goes on")
+        wait_until(lambda: GONE in server.log, SOON, server.log)
+        assert server.sessions(LOCKED) == 1
+        database.execute("SELECT pg_advisory_unlock_all()")
+    wait_until(lambda: "POST had the lock" in server.log, 30, server.log)
+    assert server.log.count(GONE) == 1

@@ -8,8 +8,10 @@ from tests.support.web.settings import *  # noqa: F403
 from tests.support.web.settings import MIDDLEWARE as _OTHERS
 
 MIDDLEWARE = ["django_pooled_pg.middleware.CancelAbandonedMiddleware", *_OTHERS]
-if extra := os.environ.get("EXTRA_MIDDLEWARE"):
-    MIDDLEWARE.append(extra)
+if first := os.environ.get("FIRST_MIDDLEWARE"):
+    MIDDLEWARE.insert(0, first)
+if last := os.environ.get("LAST_MIDDLEWARE"):
+    MIDDLEWARE.append(last)
 if limit := os.environ.get("REQUEST_DEADLINE"):
     POOLED_PG_REQUEST_DEADLINE = float(limit)
 ROOT_URLCONF = "tests.support.web.leaving_urls"
