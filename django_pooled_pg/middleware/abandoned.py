@@ -219,11 +219,14 @@ _said: set[str] = set()
 
 
 def _say_unknown(request: HttpRequest) -> None:
-    server = str(request.META.get("SERVER_SOFTWARE", ""))
+    if hasattr(request, "scope"):
+        server = "ASGI, because of sync-only middleware after it in MIDDLEWARE"
+    else:
+        server = str(request.META.get("SERVER_SOFTWARE", ""))
     if server and server not in _said:  # Django's test client has none
         _said.add(server)
         logger.warning(
-            "CancelAbandonedMiddleware does nothing under %s, which doesn't let it know whether a "
-            "client has gone",
+            "CancelAbandonedMiddleware isn't told when clients leave, and cancels nothing for those "
+            "who do, under %s",
             printable(server),
         )

@@ -34,7 +34,9 @@ def _gunicorns(environ: dict[str, Any]) -> Look | None:
 
 def _waitress(environ: dict[str, Any]) -> Look | None:
     look: Look | None = environ.get("waitress.client_disconnected")
-    return look
+    # Unless it looks ahead, it never says that a client has.
+    settings = getattr(getattr(look, "__self__", None), "adj", None)
+    return look if getattr(settings, "channel_request_lookahead", 1) else None
 
 
 def _uwsgis(environ: dict[str, Any]) -> Look | None:
