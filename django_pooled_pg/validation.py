@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.validation import BaseDatabaseValidation
 from django.db.backends.postgresql.base import DatabaseWrapper
 
+from .checks.abandoned import check_abandoned, check_server_tells
 from .checks.messages import message
 from .checks.options import check_options
 from .checks.project import check_deployment, check_settings
@@ -43,7 +44,7 @@ class PoolValidation(BaseDatabaseValidation):
 
 def check_all(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check the settings of all aliases; registered by the app, so that each start runs it."""
-    messages = [*check_settings()]
+    messages = [*check_settings(), *check_abandoned()]
     for connection in _engines():
         messages += _check(connection)
     return messages
@@ -53,7 +54,9 @@ def check_deploy(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Check what matters in production; registered by the app for `manage.py check --deploy`."""
-    return [*check_deployment()] if any(_config(each) for each in _engines()) else []
+    if not any(_config(each) for each in _engines()):
+        return []
+    return [*check_deployment(), *check_server_tells()]
 
 
 def _engines() -> Iterator[BaseDatabaseWrapper]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
@@ -107,11 +107,13 @@ class CancelAbandonedMiddleware:
             watched.leave()
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        watched = self._begin(request, None)
+        # Django cancels the view when its client has gone. What threads do for it goes on; where
+        # sync middleware is in between, nobody here hears of it before that is through.
+        task = current_task()
+        watched = self._begin(request, None if task is None else lambda: task.cancelling() > 0)
         try:
             return _answer(request, await self.get_response(request), watched)
         except CancelledError:
-            # Django cancels the view when its client has gone. What threads do for it goes on.
             watched.has_left = True
             if watched.cancels:
                 watched.work.abandon()

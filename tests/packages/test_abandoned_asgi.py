@@ -63,14 +63,26 @@ def test_a_change_is_finished(name: str) -> None:
         check_change_is_finished(server, server.port)
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
-def test_sync_middleware(place: str) -> None:
-    """Where Django runs the middleware in a thread, it learns nothing of clients."""
-    extra = {f"{place.upper()}_MIDDLEWARE": "tests.support.web.leaving_urls.sync_only"}
-    with leaving(*UVICORN, env=extra) as server:
-        with closing(ask(server.port, "/slow/?seconds=2")):
+SYNC_ONLY = "tests.support.web.leaving_urls.sync_only"
+
+
+def test_sync_only_middleware_before_it_passes_the_news_on() -> None:
+    with leaving(*UVICORN, env={"FIRST_MIDDLEWARE": SYNC_ONLY}) as server:
+        check_statement(server, server.port)
+
+
+def test_sync_only_middleware_after_it_keeps_the_news_away() -> None:
+    """Django then runs the middleware in a thread, which it doesn't tell of clients."""
+    with leaving(*UVICORN, env={"LAST_MIDDLEWARE": SYNC_ONLY}) as server:
+        with closing(ask(server.port, "/slow/?seconds=1")):
             begun(server)
-        wait_until(lambda: server.sessions("state = 'active'") == 0, within=30)
-        print(place, server.log)
-        assert server.get("/ping").status == 200
-        print(GONE in server.log)
+        wait_until(lambda: "GET slept well" in server.log, within=30)
+        assert GONE not in server.log
+        said = "isn't told when clients leave, and cancels nothing for those who do, under ASGI"
+        assert server.log.count(said) == 1
+
+
+def test_sync_only_middleware_after_it_keeps_nothing_away_if_it_is_async_only() -> None:
+    env = {"LAST_MIDDLEWARE": SYNC_ONLY, "OURS": "tests.support.web.leaving_urls.AsyncOnly"}
+    with leaving(*UVICORN, env=env) as server:
+        check_statement(server, server.port)

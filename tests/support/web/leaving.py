@@ -7,7 +7,8 @@ import os
 from tests.support.web.settings import *  # noqa: F403
 from tests.support.web.settings import MIDDLEWARE as _OTHERS
 
-MIDDLEWARE = ["django_pooled_pg.middleware.CancelAbandonedMiddleware", *_OTHERS]
+_OURS = os.environ.get("OURS", "django_pooled_pg.middleware.CancelAbandonedMiddleware")
+MIDDLEWARE = [_OURS, *_OTHERS]
 if first := os.environ.get("FIRST_MIDDLEWARE"):
     MIDDLEWARE.insert(0, first)
 if last := os.environ.get("LAST_MIDDLEWARE"):

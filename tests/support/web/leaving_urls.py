@@ -14,6 +14,7 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 from django_pooled_pg import cancel_if_abandoned, finish_if_abandoned
+from django_pooled_pg.middleware import CancelAbandonedMiddleware
 
 logger = logging.getLogger("django_pooled_pg.tests")
 
@@ -100,6 +101,12 @@ def free(request: HttpRequest) -> HttpResponse:
 def sync_only(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """As middleware was before Django 3.1."""
     return lambda request: get_response(request)
+
+
+class AsyncOnly(CancelAbandonedMiddleware):
+    """For sites under ASGI whose other middleware isn't async-capable."""
+
+    sync_capable = False
 
 
 urlpatterns = [
