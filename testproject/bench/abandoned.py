@@ -112,7 +112,9 @@ def _stay(site: Site, until: float, answered: list[bool]) -> None:
     """Ask for one page after another; give each up that doesn't come soon."""
     while time.monotonic() < until:
         began = time.monotonic()
-        with contextlib.closing(http.client.HTTPConnection(HOST, site.port, timeout=SOON)) as client:
+        with contextlib.closing(
+            http.client.HTTPConnection(HOST, site.port, timeout=SOON)
+        ) as client:
             try:
                 client.request("GET", "/health")
                 is_well = client.getresponse().status == 200

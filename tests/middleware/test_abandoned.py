@@ -438,9 +438,9 @@ def test_without_that_setting_requests_have_no_deadline(client: Client) -> None:
 @pytest.mark.parametrize("setting", ["POOLED_PG_ABANDONED_AFTER", "POOLED_PG_REQUEST_DEADLINE"])
 @pytest.mark.parametrize("value", [-1, "1", True, float("nan"), float("inf"), 1e12])
 def test_impossible_settings_are_refused_in_words(setting: str, value: Any) -> None:
-    with override_settings(**{setting: value}):
-        with pytest.raises(ImproperlyConfigured, match=f"{setting} needs a number of seconds"):
-            CancelAbandonedMiddleware(fine)
+    said = f"{setting} needs a number of seconds"
+    with override_settings(**{setting: value}), pytest.raises(ImproperlyConfigured, match=said):
+        CancelAbandonedMiddleware(fine)
 
 
 def test_possible_settings() -> None:

@@ -11,7 +11,7 @@ from tests.packages.test_abandoned_asgi import DAPHNE, HYPERCORN, UVICORN
 from tests.packages.test_abandoned_wsgi import GEVENT, GTHREAD, SYNC, UWSGI, WAITRESS
 from tests.support.leaving import ask, begun, check_statement, check_wait, is_stopped, leaving
 from tests.support.nginx import nginx
-from tests.support.servers import prepare_site
+from tests.support.servers import Server, prepare_site
 from tests.support.waiting import wait_until
 
 HTTP = "proxy_pass http://{upstream};"
@@ -43,42 +43,42 @@ def migrated() -> None:
     prepare_site()
 
 
+def over_tcp(server: Server) -> str:
+    return HTTP.format(upstream=f"127.0.0.1:{server.port}")
+
+
 @pytest.mark.parametrize("name", OVER_TCP)
 def test_over_tcp(name: str) -> None:
-    with leaving(*OVER_TCP[name]) as server:
-        with nginx(HTTP.format(upstream=f"127.0.0.1:{server.port}")) as port:
-            check_statement(server, port)
+    with leaving(*OVER_TCP[name]) as server, nginx(over_tcp(server)) as port:
+        check_statement(server, port)
 
 
 @pytest.mark.parametrize("name", OVER_UNIX)
 def test_over_a_unix_socket(name: str, tmp_path: Path) -> None:
     command, location = OVER_UNIX[name]
     socket = tmp_path / "site"
-    upstream = f"http://unix:{socket}" if location == HTTP else f"unix:{socket}"
-    location = location.replace("http://{upstream}", upstream).replace("{upstream}", upstream)
-    with leaving(*(part.replace("{socket}", str(socket)) for part in command)) as server:
-        with nginx(location) as port:
-            check_statement(server, port)
+    command = [part.replace("{socket}", str(socket)) for part in command]
+    location = location.format(upstream=f"unix:{socket}")
+    with leaving(*command) as server, nginx(location) as port:
+        check_statement(server, port)
 
 
 @pytest.mark.parametrize("name", ["gunicorn gthread", "uvicorn"])
 def test_a_wait_for_a_connection_stops(name: str) -> None:
-    with leaving(*OVER_TCP[name], max_size=1) as server:
-        with nginx(HTTP.format(upstream=f"127.0.0.1:{server.port}")) as port:
-            check_wait(server, port)
+    with leaving(*OVER_TCP[name], max_size=1) as server, nginx(over_tcp(server)) as port:
+        check_wait(server, port)
 
 
 def test_with_connections_to_the_site_that_are_kept_alive() -> None:
-    location = "proxy_pass http://127.0.0.1:{port}; proxy_http_version 1.1;"
-    location += ' proxy_set_header Connection "";'
-    with leaving(*GTHREAD) as server, nginx(location.format(port=server.port)) as port:
+    kept = ' proxy_http_version 1.1; proxy_set_header Connection "";'
+    with leaving(*GTHREAD) as server, nginx(over_tcp(server) + kept) as port:
         check_statement(server, port)
 
 
 def test_what_nginx_gives_up_stops() -> None:
     """`proxy_read_timeout`: the client is there, and gets a 504."""
-    location = "proxy_pass http://127.0.0.1:{port}; proxy_read_timeout 1s;"
-    with leaving(*GTHREAD) as server, nginx(location.format(port=server.port)) as port:
+    hasty = " proxy_read_timeout 1s;"
+    with leaving(*GTHREAD) as server, nginx(over_tcp(server) + hasty) as port:
         with closing(ask(port, "/slow/")) as client:
             begun(server)
             assert client.recv(100).startswith(b"HTTP/1.1 504 ")
@@ -86,8 +86,8 @@ def test_what_nginx_gives_up_stops() -> None:
 
 
 def test_where_nginx_is_told_to_ignore_that_clients_leave_nothing_stops() -> None:
-    location = "proxy_pass http://127.0.0.1:{port}; proxy_ignore_client_abort on;"
-    with leaving(*GTHREAD) as server, nginx(location.format(port=server.port)) as port:
+    deaf = " proxy_ignore_client_abort on;"
+    with leaving(*GTHREAD) as server, nginx(over_tcp(server) + deaf) as port:
         with closing(ask(port, "/slow/?seconds=1")):
             begun(server)
         wait_until(lambda: "GET slept well" in server.log, within=30)

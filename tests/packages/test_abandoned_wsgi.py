@@ -146,7 +146,10 @@ def test_the_body_of_a_streaming_response_is_not_canceled(gthread: Server) -> No
 def test_the_deadline_of_all_requests() -> None:
     with leaving(*GTHREAD, env={"REQUEST_DEADLINE": "0.5"}) as server:
         answer = server.get("/slow/")
-        assert (answer.status, answer.body) == (503, "This took too long. Please try again later.\n")
+        assert (answer.status, answer.body) == (
+            503,
+            "This took too long. Please try again later.\n",
+        )
         assert server.get("/ping").status == 200
         wait_until(lambda: "the deadline of 0.5 s has passed" in server.log)
         is_idle(server)
