@@ -89,11 +89,12 @@ class _statement_of:
         use.is_watched = False
         seconds = monotonic() - self._began
         try:
+            mine.note_statement(seconds)
             if isinstance(error, psycopg.OperationalError) and use.cancel is not None:
                 what = f"a statement was canceled after {seconds:.2f} s"
                 raise mine.error(use.session.stops, what) from error
         finally:
-            mine.end_statement(use, seconds)
+            mine.end_statement(use)
 
 
 def _run_as(name: str) -> Any:

@@ -126,12 +126,15 @@ class Work:
             raise self.error(stops, "no further statement is run for it")
         self.running.add(use)
 
-    def end_statement(self, use: UseOfWork, seconds: float) -> None:
-        """Note that a statement has ended, which took so many seconds."""
+    def end_statement(self, use: UseOfWork) -> None:
+        """Note that a statement has ended."""
         # First this, second that; who stops it does it the other way round.
         self.running.discard(use)
         if use.cancel is not None:
             use.end_cancel()
+
+    def note_statement(self, seconds: float) -> None:
+        """Note that a statement took so many seconds."""
         self._spend("worked", seconds)
 
     def note_wait(self, seconds: float) -> None:
