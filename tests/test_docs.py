@@ -148,7 +148,7 @@ def raised(name: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        "wrapper",
+        "wrapper/borrowing",
         "returning",
         "pooling/connector",
         "pooling/untold",

@@ -25,7 +25,10 @@ UVICORN = [sys.executable, "-m", "uvicorn", APPLICATION, "--port={port}", "--lif
 DAPHNE = [sys.executable, "-m", "daphne", "--port={port}", APPLICATION]
 HYPERCORN = [sys.executable, "-m", "hypercorn", "--bind=127.0.0.1:{port}", APPLICATION]
 
-SERVERS = {"uvicorn": UVICORN, "daphne": DAPHNE, "hypercorn": HYPERCORN}
+GUNICORN = [sys.executable, "-m", "gunicorn", APPLICATION, "--bind=127.0.0.1:{port}"]
+GUNICORN += ["--no-control-socket", "-kuvicorn_worker.UvicornWorker"]
+
+SERVERS = {"uvicorn": UVICORN, "gunicorn": GUNICORN, "daphne": DAPHNE, "hypercorn": HYPERCORN}
 VIEWS = {
     "a sync view": "/slow/",
     "an async view": "/async/slow/",

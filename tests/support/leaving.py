@@ -32,7 +32,9 @@ Address = int | str
 def leaving(*command: str, env: dict[str, str] | None = None, **pool: Any) -> Iterator[Server]:
     """Run a server with the middleware, if it is installed."""
     here = find_spec(command[2]) if command[1] == "-m" else shutil.which(command[0])
-    if not here or ("-kgevent" in command and not find_spec("gevent")):
+    workers = [part[2:].split(".")[0] for part in command if part.startswith("-k")]
+    needed = [name for name in workers if name in ("gevent", "uvicorn_worker")]
+    if not here or not all(map(find_spec, needed)):
         pytest.skip(f"{Path(command[0]).name} or what it needs isn't installed: make test-packages")
     environment = {"DJANGO_SETTINGS_MODULE": SETTINGS, **(env or {})}
     with serving(*command, env=environment, **{"max_size": 4, **pool}) as server:
