@@ -26,9 +26,15 @@ DAPHNE = [sys.executable, "-m", "daphne", "--port={port}", APPLICATION]
 HYPERCORN = [sys.executable, "-m", "hypercorn", "--bind=127.0.0.1:{port}", APPLICATION]
 
 GUNICORN = [sys.executable, "-m", "gunicorn", APPLICATION, "--bind=127.0.0.1:{port}"]
-GUNICORN += ["--no-control-socket", "-kuvicorn_worker.UvicornWorker"]
+GUNICORN += ["--no-control-socket"]
 
-SERVERS = {"uvicorn": UVICORN, "gunicorn": GUNICORN, "daphne": DAPHNE, "hypercorn": HYPERCORN}
+SERVERS = {
+    "uvicorn": UVICORN,
+    "gunicorn, uvicorn_worker": [*GUNICORN, "-kuvicorn_worker.UvicornWorker"],
+    "gunicorn, asgi": [*GUNICORN, "-kasgi"],
+    "daphne": DAPHNE,
+    "hypercorn": HYPERCORN,
+}
 VIEWS = {
     "a sync view": "/slow/",
     "an async view": "/async/slow/",
