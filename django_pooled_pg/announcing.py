@@ -30,10 +30,9 @@ connection goes back, and keeps it for as long (it is pinned). Costs nothing wit
 
 # A parameter of the application's own, such as app.user; PostgreSQL's have no dot.
 # https://www.postgresql.org/docs/current/runtime-config-custom.html
-_OWN_PARAMETER = re.compile(
-    r"""\bset(?:_config\s*\(\s*'|\s+(?:session\s+)?)("?\w+"?\."?\w+)""", re.IGNORECASE
-)
-_NAME = re.compile(r"\w+\.\w+")
+# Compiled when it is needed, which is seldom.
+_OWN_PARAMETER = r"""(?i)\bset(?:_config\s*\(\s*'|\s+(?:session\s+)?)("?\w+"?\."?\w+)"""
+_NAME = r"\w+\.\w+"
 
 _told = False
 
@@ -76,8 +75,8 @@ def _tell_if_of_a_request(execute: Any, sql: Any, params: Any, many: bool, conte
 def _own_parameter(sql: Any, params: Any) -> str | None:
     if not isinstance(sql, str):
         return None
-    if (found := _OWN_PARAMETER.search(sql)) is not None:
+    if (found := re.search(_OWN_PARAMETER, sql)) is not None:
         return found[1].replace('"', "")
     if re.search(r"\bset_config\b", sql, re.IGNORECASE) and isinstance(params, (list, tuple)):
-        return next((p for p in params[:1] if isinstance(p, str) and _NAME.fullmatch(p)), None)
+        return next((p for p in params[:1] if isinstance(p, str) and re.fullmatch(_NAME, p)), None)
     return None

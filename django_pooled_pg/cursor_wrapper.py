@@ -23,7 +23,7 @@ def _is_djangos(function: Any) -> bool:
 
 
 # The methods through which Django's `execute` goes. Where one was patched before this was imported
-# there is none that could be found unchanged.
+# there is none that could be found unchanged. The types of Django know nothing of the private ones.
 _EXECUTE: Any = DjangoCursorWrapper.execute
 _WITH_WRAPPERS = DjangoCursorWrapper._execute_with_wrappers  # type: ignore[attr-defined]
 _PLAIN = DjangoCursorWrapper._execute  # type: ignore[attr-defined]

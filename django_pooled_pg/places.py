@@ -11,7 +11,7 @@ from types import FrameType
 import asgiref
 import django
 
-from .pooling.lease import LIBRARIES, describe_frame
+from .pooling.lease import describe_frame, libraries
 
 _DJANGO = os.path.join(Path(django.__file__).parent, "")
 _ORM = os.path.join(_DJANGO, "db", "")
@@ -46,7 +46,7 @@ def place_of_caller() -> str:
         name = frame.f_code.co_filename
         if name.startswith(_REQUEST_BEGINS):
             break
-        if not name.startswith(LIBRARIES):
+        if not name.startswith(libraries()):
             return describe_frame(frame)
         if name.startswith(_ORM):
             method = frame

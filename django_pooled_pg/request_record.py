@@ -13,15 +13,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
 
+from . import request_scope
 from .places import place_of_caller
 from .pooling.errors import PoolExhausted
 from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
 from .pooling.process.borrowers import Borrower
 from .pooling.session.statements import CHANGES
-
-in_use = False
-"""Whether there was ever a record in this process; until then, borrowers need not look for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +176,11 @@ def current() -> Record | None:
     return record if record is not None and record.is_open else None
 
 
+def _borrow(pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
+    record = current()
+    return pool.borrow(holder, who) if record is None else record.borrow(pool, holder, who)
+
+
 @contextmanager
 def recording(*, with_places: bool = False) -> Iterator[Record]:
     """Note what this context does with pools; inside another `recording()`, into its record.
@@ -185,8 +188,7 @@ def recording(*, with_places: bool = False) -> Iterator[Record]:
     With `with_places` also where in the code. Borrows that go on afterwards are followed to
     their end.
     """
-    global in_use
-    in_use = True
+    request_scope.borrow = _borrow
     if (outer := current()) is not None:
         outer.with_places = outer.with_places or with_places
         yield outer

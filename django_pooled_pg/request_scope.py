@@ -1,4 +1,4 @@
-"""Owns knowing whether this thread works on a request; knows no connection.
+"""Owns knowing whether this thread works on a request, and who notes its borrows.
 
 Django announces a request, and its end, in the thread that uses the database for it, under ASGI
 as well: https://docs.djangoproject.com/en/stable/ref/signals/#request-response-signals
@@ -6,11 +6,20 @@ as well: https://docs.djangoproject.com/en/stable/ref/signals/#request-response-
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from django.core.signals import request_finished, request_started
 
 from .pooling.process.borrowers import Borrower, this_thread
+
+if TYPE_CHECKING:
+    from .pooling.lease import HolderRef, Lease
+    from .pooling.pool import Pool
+
+borrow: Callable[[Pool, HolderRef, Borrower], Lease] | None = None
+"""What to call in place of `Pool.borrow()` since somebody keeps a record of a request in this process
+(`request_record.py`, which takes its time to import)."""
 
 # Django's test client, called in the midst of a request: its requests end, and the outer one goes
 # on. By its name: a site that serves doesn't import it.

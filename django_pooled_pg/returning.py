@@ -92,7 +92,7 @@ class returning_connections(_AroundWork):
                 async with self:
                     return await function(*args, **kwargs)
 
-            return run_async  # type: ignore[return-value]
+            return run_async  # type: ignore[return-value]  # R is a coroutine here
 
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:

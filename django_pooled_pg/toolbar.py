@@ -13,6 +13,7 @@ from .pooling import registry
 from .request_record import Record, recording
 
 
+# Panel's methods have no types: hence what mypy is told to ignore.
 class PoolPanel(Panel):
     """`"django_pooled_pg.toolbar.PoolPanel"` in `DEBUG_TOOLBAR_PANELS`.
 

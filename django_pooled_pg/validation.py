@@ -1,6 +1,7 @@
 """Owns what Django calls to check pools; what is checked, beyond the options, is in `checks/`.
 
-Only `PoolValidation`, which Django calls with `--database`, connects to a database.
+Only `PoolValidation`, which Django calls with `--database`, connects to a database. A process that
+serves runs no checks, so what is in `checks/` is imported when one is run.
 """
 
 from __future__ import annotations
@@ -16,11 +17,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.validation import BaseDatabaseValidation
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from .checks.abandoned import check_abandoned, check_server_tells
-from .checks.messages import message
-from .checks.options import check_options
-from .checks.project import check_deployment, check_settings
-from .checks.server import check_server
 from .pooling.config import PoolConfig
 
 
@@ -33,6 +29,8 @@ class PoolValidation(BaseDatabaseValidation):
     connection: DatabaseWrapper
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
+        from .checks.server import check_server
+
         messages = super().check(**kwargs)
         if not apps.is_installed("django_pooled_pg"):
             messages += _check(self.connection)
@@ -44,6 +42,9 @@ class PoolValidation(BaseDatabaseValidation):
 
 def check_all(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check the settings of all aliases; registered by the app, so that each start runs it."""
+    from .checks.abandoned import check_abandoned
+    from .checks.project import check_settings
+
     messages = [*check_settings(), *check_abandoned()]
     for connection in _engines():
         messages += _check(connection)
@@ -54,6 +55,9 @@ def check_deploy(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Check what matters in production; registered by the app for `manage.py check --deploy`."""
+    from .checks.abandoned import check_server_tells
+    from .checks.project import check_deployment
+
     if not any(_config(each) for each in _engines()):
         return []
     return [*check_deployment(), *check_server_tells()]
@@ -70,14 +74,18 @@ def _config(connection: BaseDatabaseWrapper) -> PoolConfig | CheckMessage | None
     try:
         return PoolConfig.from_settings(connection.alias, connection.settings_dict)
     except ImproperlyConfigured as ex:
+        from .checks.messages import message
+
         hint = "Every option is described in docs/settings.md."
         return message("E001", str(ex), hint, connection.alias)
 
 
 def _check(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    from .checks.options import check_options
+
     config = _config(connection)
     if config is None:
         return []
     if isinstance(config, CheckMessage):
         return [config]
-    return check_options(connection.alias, connection.settings_dict, config)
+    return [*check_options(connection.alias, connection.settings_dict, config)]

@@ -83,7 +83,7 @@ def outcome(settings: dict[str, Any]) -> str:
     except ImproperlyConfigured as ex:
         return everything_of(ex)
     assert config is not None
-    return f"{config!r} {check_options('default', settings, config)!r}"
+    return f"{config!r} {[*check_options('default', settings, config)]!r}"
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_in_what_the_checks_of_poolers_look_at(key: str) -> None:
     settings = {"OPTIONS": {"server_side_binding": True, "prepare_threshold": 5, key: SECRET}}
     config = PoolConfig.from_settings("default", settings)
     assert config is not None
-    messages = check_pooler("default", settings, config, "a test says so")
+    messages = [*check_pooler("default", settings, config, "a test says so")]
     assert messages
     assert secret_in(*(str(message) for message in messages)) == []
 

@@ -1,3 +1,5 @@
+"""`validation.py`, and `apps.py`, which registers it."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,8 @@
+"""The wrapper as a whole: `wrapper/pool.py`, `wrapper/borrowing.py`, `wrapper/cursors.py`.
+
+`wrapper/early.py` is tested in `tests/return_at/`, sessions as `opening.py` opens them here, too.
+"""
+
 from __future__ import annotations
 
 import threading

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from ..middleware.abandoned import (
-    ABANDONED_AFTER,
-    REQUEST_DEADLINE,
-    CancelAbandonedMiddleware,
-    configured,
-)
 from .messages import message
 
 _OURS = "django_pooled_pg."
+# Subclasses are known by their names: nothing is imported for sites that don't use it.
+_NAME = "CancelAbandonedMiddleware"
+_SETTINGS = ("POOLED_PG_ABANDONED_AFTER", "POOLED_PG_REQUEST_DEADLINE")
 
 # By the modules that are there where they are installed.
 _TELL = ("gunicorn", "pyuwsgi", "uwsgidecorators", "waitress", "uvicorn", "daphne", "hypercorn")
@@ -28,24 +24,21 @@ _TELL_NOTHING = ("mod_wsgi", "bjoern", "cheroot", "granian", "meinheld")
 
 def check_abandoned() -> Iterator[CheckMessage]:
     """Yield what keeps the middleware from its work, or its settings from having an effect."""
-    try:
-        configured()
-    except ImproperlyConfigured as ex:
-        yield message("E002", str(ex), "Remove it, or give it seconds.")
-    middleware = _middleware()
-    position = _position(middleware)
+    given = [name for name in _SETTINGS if hasattr(settings, name)]
+    if given:
+        yield from _impossible()
+    position = _position()
     if position is None:
-        for name in (ABANDONED_AFTER, REQUEST_DEADLINE):
-            if hasattr(settings, name):
-                yield message(
-                    "W012",
-                    f"{name} is set, but CancelAbandonedMiddleware isn't in MIDDLEWARE, so it has "
-                    "no effect.",
-                    "Put 'django_pooled_pg.middleware.CancelAbandonedMiddleware' first into "
-                    "MIDDLEWARE, or remove the setting.",
-                )
+        for name in given:
+            yield message(
+                "W012",
+                f"{name} is set, but CancelAbandonedMiddleware isn't in MIDDLEWARE, so it has no "
+                "effect.",
+                "Put 'django_pooled_pg.middleware.CancelAbandonedMiddleware' first into "
+                "MIDDLEWARE, or remove the setting.",
+            )
         return
-    before = [path for path, _ in middleware[:position] if not path.startswith(_OURS)]
+    before = [path for path in settings.MIDDLEWARE[:position] if not path.startswith(_OURS)]
     if before:
         yield message(
             "W010",
@@ -53,13 +46,14 @@ def check_abandoned() -> Iterator[CheckMessage]:
             "the database isn't canceled when a client has gone.",
             "Put CancelAbandonedMiddleware first.",
         )
-    yield from _threads(middleware, position)
+    if getattr(settings, "ASGI_APPLICATION", None):
+        yield from _threads(position)
 
 
 def check_server_tells() -> Iterator[CheckMessage]:
     """Yield if no web server that is installed tells whether a client has gone."""
     silent = [name for name in _TELL_NOTHING if find_spec(name)]
-    if silent and not any(map(find_spec, _TELL)) and _position(_middleware()) is not None:
+    if silent and not any(map(find_spec, _TELL)) and _position() is not None:
         yield message(
             "W013",
             f"CancelAbandonedMiddleware cancels nothing for clients that leave under {silent[0]}, "
@@ -68,11 +62,20 @@ def check_server_tells() -> Iterator[CheckMessage]:
         )
 
 
-def _threads(middleware: list[tuple[str, Any]], position: int) -> Iterator[CheckMessage]:
-    (path, ours), after = middleware[position], middleware[position + 1 :]
+def _impossible() -> Iterator[CheckMessage]:
+    from ..middleware.abandoned import configured
+
+    try:
+        configured()
+    except ImproperlyConfigured as ex:
+        yield message("E002", str(ex), "Remove it, or give it seconds.")
+
+
+def _threads(position: int) -> Iterator[CheckMessage]:
+    path, after = settings.MIDDLEWARE[position], settings.MIDDLEWARE[position + 1 :]
     # Django runs all middleware before a sync-only one in a thread, if it goes there at all.
-    sync_only = [each for each, what in after if not getattr(what, "async_capable", False)]
-    if getattr(settings, "ASGI_APPLICATION", None) and ours.sync_capable and sync_only:
+    sync_only = [each for each in after if not _can(each, "async_capable", default=False)]
+    if sync_only and _can(path, "sync_capable", default=True):
         yield message(
             "W011",
             f"{sync_only[0]!r} is sync-only middleware, and after {path!r} in MIDDLEWARE: under "
@@ -81,19 +84,15 @@ def _threads(middleware: list[tuple[str, Any]], position: int) -> Iterator[Check
         )
 
 
-def _middleware() -> list[tuple[str, Any]]:
-    """Return the paths and what they lead to, of those that lead somewhere."""
-    found = []
-    for path in settings.MIDDLEWARE:
-        try:
-            found.append((path, import_string(path)))
-        except ImportError:  # the site doesn't start, and says so
-            continue
-    return found
+def _can(path: str, what: str, *, default: bool) -> bool:
+    try:
+        return bool(getattr(import_string(path), what, default))
+    except ImportError:  # the site doesn't start, and says so
+        return True
 
 
-def _position(middleware: list[tuple[str, Any]]) -> int | None:
-    for position, (_, each) in enumerate(middleware):
-        if isinstance(each, type) and issubclass(each, CancelAbandonedMiddleware):
+def _position() -> int | None:
+    for position, path in enumerate(settings.MIDDLEWARE):
+        if path.rpartition(".")[2].endswith(_NAME):
             return position
     return None

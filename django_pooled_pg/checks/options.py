@@ -18,17 +18,8 @@ _MANY_IDLE = 50
 
 def check_options(
     alias: str, settings: Mapping[str, Any], config: PoolConfig
-) -> list[CheckMessage]:
-    """Return what in the settings of `alias`, which are valid, doesn't go together."""
-    messages = [*_without_effect(alias, settings, config), *_numbers(alias, config)]
-    if because := guessed_from(settings, config):
-        messages += check_pooler(alias, settings, config, because)
-    return messages
-
-
-def _without_effect(
-    alias: str, settings: Mapping[str, Any], config: PoolConfig
 ) -> Iterator[CheckMessage]:
+    """Yield what in the settings of `alias`, which are valid, doesn't go together."""
     pool = f"DATABASES[{alias!r}]['OPTIONS']['pool']"
     if settings.get("CONN_HEALTH_CHECKS"):
         yield message(
@@ -56,6 +47,9 @@ def _without_effect(
             "'auto'.",
             alias,
         )
+    yield from _numbers(alias, config)
+    if because := guessed_from(settings, config):
+        yield from check_pooler(alias, settings, config, because)
 
 
 def _numbers(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:

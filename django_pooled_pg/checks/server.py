@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any, Literal
+from typing import Literal, LiteralString
 
 import psycopg
 from django.core.checks import CheckMessage
@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from ..monitoring.server import ServerSide, one_line, server_side
+from ..monitoring.server import CONNECT_SECONDS, ServerSide, one_line, server_side
 from ..opening import session_maker
 from ..pooling.config import Connection, PoolConfig
 from ..pooling.connector import SessionMaker
@@ -22,7 +22,10 @@ from . import serving
 from .messages import message
 from .pooler import check_pooler, guessed_from
 
-_CONNECT_SECONDS = 5
+_BACKEND_PID: LiteralString = "SELECT pg_backend_pid()"
+_IDLE_LIMIT: LiteralString = (
+    "SELECT setting::int FROM pg_settings WHERE name = 'idle_session_timeout'"
+)
 
 Between = Literal["nothing", "sessions", "transactions"]
 
@@ -37,7 +40,7 @@ def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckM
     try:
         with closing(_open(make)) as session:
             between = _between(session, make)
-            idle_limit = _idle_session_timeout(session)
+            idle_limit = _number(session, _IDLE_LIMIT) / 1000
     except NotSupportedError as ex:
         return [message("E003", str(ex), "Upgrade the server, or use an older Django.", alias)]
     except (psycopg.Error, ImproperlyConfigured) as ex:
@@ -49,12 +52,12 @@ def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckM
         return [*_direct(alias, config), *_idle(alias, config, idle_limit)]
     if between == "transactions" and not guessed_from(settings, config):
         because = "a pooler that lends a session per transaction is in front of the server"
-        return check_pooler(alias, settings, config, because)
+        return [*check_pooler(alias, settings, config, because)]
     return []
 
 
 def _open(make: SessionMaker) -> Connection:
-    return make.open({"connect_timeout": _CONNECT_SECONDS})
+    return make.open({"connect_timeout": CONNECT_SECONDS})
 
 
 def _not_asked(alias: str, reason: str) -> CheckMessage:
@@ -73,27 +76,17 @@ def _between(session: Connection, make: SessionMaker) -> Between:
     transaction gives us different ones, or the one we had to somebody else; one that lends it
     until we close does neither.
     """
-    pid = _backend_pid(session)
+    pid = _number(session, _BACKEND_PID)
     if pid == session.info.backend_pid:
         return "nothing"
     with closing(_open(make)) as other:
-        changes = _backend_pid(other) == pid or _backend_pid(session) != pid
+        changes = _number(other, _BACKEND_PID) == pid or _number(session, _BACKEND_PID) != pid
     return "transactions" if changes else "sessions"
 
 
-def _backend_pid(session: Connection) -> int:
-    return int(_value(session, "SELECT pg_backend_pid()"))
-
-
-def _idle_session_timeout(session: Connection) -> float:
-    sql = "SELECT setting::int FROM pg_settings WHERE name = 'idle_session_timeout'"
-    return int(_value(session, sql)) / 1000
-
-
-def _value(session: Connection, sql: str) -> Any:
-    row = session.execute(sql).fetchone()
-    assert row is not None
-    return row[0]
+def _number(session: Connection, sql: LiteralString) -> int:
+    ((number,),) = session.execute(sql).fetchall()
+    return int(number)
 
 
 def _idle(alias: str, config: PoolConfig, limit: float) -> Iterator[CheckMessage]:

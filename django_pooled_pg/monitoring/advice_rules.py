@@ -117,12 +117,17 @@ def _held_long(known: Known) -> str | None:
     )
 
 
-def _barely_worked(known: Known) -> tuple[float, float] | None:
-    """The mean time held and worked, in seconds, where the first is for little of the second."""
+def _barely_worked(known: Known) -> bool:
+    """Tell whether connections are held for little work of the database."""
     if known.sum["returns"] < ENOUGH:
-        return None
+        return False
     held, worked = known.means
-    return (held, worked) if worked < _WORKS_ENOUGH * held else None
+    return worked < _WORKS_ENOUGH * held
+
+
+def _held_and_worked(known: Known) -> str:
+    held, worked = map(duration, known.means)
+    return f"connections are held {held}, of which the database worked {worked}"
 
 
 def _waits(known: Known) -> str | None:
@@ -142,8 +147,8 @@ def _waits(known: Known) -> str | None:
 
 
 def _held_idle(known: Known) -> str | None:
-    waits, barely = _waits(known), _barely_worked(known)
-    if waits is None or barely is None:
+    waits = _waits(known)
+    if waits is None or not _barely_worked(known):
         return None
     by_request = any(pool["return_at"] == "request" for pool in known.pools)
     remedy = (
@@ -151,25 +156,15 @@ def _held_idle(known: Known) -> str | None:
         if by_request
         else "shorten transactions or use without_connection() around slow calls"
     )
-    held, worked = barely
-    return (
-        f"{waits}: raise max_size, or {remedy}: connections are held {duration(held)}, of which "
-        f"the database worked {duration(worked)}."
-    )
+    return f"{waits}: raise max_size, or {remedy}: {_held_and_worked(known)}."
 
 
 def _too_small(known: Known) -> str | None:
     waits = _waits(known)
-    if waits is None or _barely_worked(known) is not None:
+    if waits is None or _barely_worked(known):
         return None
-    said = f"{waits}: raise max_size, or make queries faster"
-    if known.sum["returns"]:
-        held, worked = known.means
-        said += (
-            f": connections are held {duration(held)}, of which the database worked "
-            f"{duration(worked)}"
-        )
-    return f"{said}."
+    why = f": {_held_and_worked(known)}" if known.sum["returns"] else ""
+    return f"{waits}: raise max_size, or make queries faster{why}."
 
 
 def _oversized(known: Known) -> str | None:

@@ -1,6 +1,7 @@
 """Owns the Unix socket on which this process answers questions about its pools.
 
-Must never stand in the way of the work: whatever goes wrong here, a borrow goes on.
+Must never stand in the way of the work: whatever goes wrong here, a borrow goes on. Each process that
+serves has it, so what answers (`answering.py`) is imported when somebody asks.
 
 Threads, not asyncio: under gevent an event loop in "another thread" would count as running in
 every greenlet, and Django would refuse all database access there.
@@ -9,45 +10,37 @@ every greenlet, and Django would refuse all database access there.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
-from typing import Any
 
 from ..pooling import registry
 from . import leftovers
-from .control import WrongRequest, control
 from .runtime_dir import runtime_dir
-from .snapshot import process_snapshot
-from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)
 
-MAX_REQUEST_BYTES = 4096
 # Seconds in which a client must have sent its request and taken its answer.
 CLIENT_SECONDS = 1.0
 # Seconds between two looks at whether the socket's file is still there.
 CHECK_SECONDS = 10.0
 _MAX_CLIENTS = 16
 
-# By the request's name; its other members are the arguments.
-_REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
-    "snapshot": process_snapshot,
-    "control": control,
-}
-
 # Guards the start; never waited for.
 _starting = threading.Lock()
 _endpoint: _Endpoint | None = None
 _warned = False
 _exiting = False
+# Held while a client's thread imports, and by who forks: a child that is forked in the midst of an
+# import has a half of the module, and waits for the rest for ever.
+_importing = threading.Lock()
+os.register_at_fork(
+    before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
+)
 
 
 def ensure_running() -> None:
@@ -201,7 +194,9 @@ class _Endpoint:
     def _serve(self, client: socket.socket) -> None:
         try:
             with client:
-                _converse(client)
+                with _importing:
+                    from .answering import converse
+                converse(client, CLIENT_SECONDS)
         except OSError as ex:
             logger.debug("A client of the poolstats endpoint went away or hung: %s", ex)
         finally:
@@ -223,56 +218,6 @@ def _listen() -> tuple[socket.socket, Path]:
         unfinished.unlink(missing_ok=True)
         raise
     return listener, path
-
-
-def _converse(client: socket.socket) -> None:
-    deadline = monotonic() + CLIENT_SECONDS
-    if (uid := stranger(client)) is not None:
-        logger.warning("User %d tried to ask the poolstats endpoint, and got no answer", uid)
-        return
-    request = b""
-    while b"\n" not in request and len(request) <= MAX_REQUEST_BYTES:
-        set_deadline(client, deadline)
-        received = client.recv(MAX_REQUEST_BYTES + 1 - len(request))
-        if not received:
-            return
-        request += received
-    answer = _line(_answer(request))
-    if len(answer) > MAX_ANSWER_BYTES:
-        answer = _line(_error(f"its answer would have {len(answer)} bytes"))
-    # Anew: what was asked for may have taken its time.
-    set_deadline(client, monotonic() + CLIENT_SECONDS)
-    client.sendall(answer)
-
-
-def _line(answer: dict[str, Any]) -> bytes:
-    # As UTF-8, in which most scripts take half of what they take escaped.
-    text = json.dumps(bounded(answer), separators=(",", ":"), ensure_ascii=False)
-    return text.encode() + b"\n"
-
-
-def _answer(request: bytes) -> dict[str, Any]:
-    if len(request) > MAX_REQUEST_BYTES:
-        return _error(f"The request is longer than {MAX_REQUEST_BYTES} bytes.")
-    try:
-        arguments = json.loads(request)
-        name = arguments.pop("request")
-        ask = _REQUESTS[name]
-    except (ValueError, RecursionError):
-        return _error("The request is not JSON.")
-    except (KeyError, TypeError, AttributeError):
-        return _error(f"The request is none of: {', '.join(_REQUESTS)}.")
-    try:
-        return {"ok": True, "result": ask(**arguments)}
-    except WrongRequest as ex:
-        return _error(str(ex))
-    except Exception as ex:  # told to the one who asked; the endpoint lives on
-        logger.exception("The poolstats endpoint could not answer %r", name)
-        return _error(f"{type(ex).__name__} in the process that was asked")
-
-
-def _error(message: str) -> dict[str, Any]:
-    return {"ok": False, "error": message}
 
 
 @atexit.register

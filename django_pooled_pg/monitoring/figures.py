@@ -7,27 +7,18 @@ A pool is here what a snapshot has of it: the fields of `PoolStatistics` in a di
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
-from ..pooling.statistics import BOUNDS, PoolStatistics
+from ..pooling.counters import BOUNDS
+from ..pooling.statistics import COUNTERS, DURATIONS, GAUGES
 
 Pool = dict[str, Any]
-
-DURATIONS = ("wait", "held", "connect")
-GAUGES = ("min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting")
-"""The numbers that are of the moment; all others run from the start of the process."""
-_SUMS = tuple(
-    field.name
-    for field in fields(PoolStatistics)
-    if field.type in ("int", "float") and field.name != "timeout"
-)
 
 
 def total(pools: Sequence[Pool]) -> Pool:
     """Add the figures of several pools up; the texts are those of the first."""
     added = dict(pools[0])
-    for name in _SUMS:
+    for name in (*GAUGES, *COUNTERS):
         added[name] = sum(pool[name] for pool in pools)
     for name in DURATIONS:
         parts = [pool[name] for pool in pools]
@@ -62,9 +53,8 @@ def since(before: Pool | None, now: Pool) -> Pool:
     if before is None or now["returns"] < before["returns"]:
         return now
     between = dict(now)
-    for name in _SUMS:
-        if name not in GAUGES:
-            between[name] = max(0, now[name] - before[name])
+    for name in COUNTERS:
+        between[name] = max(0, now[name] - before[name])
     for name in DURATIONS:
         then, later = before[name], now[name]
         counts = zip(then["buckets"], later["buckets"], strict=True)

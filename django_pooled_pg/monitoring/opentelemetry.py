@@ -16,8 +16,8 @@ from weakref import WeakSet
 from django.core.exceptions import ImproperlyConfigured
 
 from ..pooling import registry
+from ..pooling.counters import BOUNDS
 from ..pooling.process.locks import Lock
-from ..pooling.statistics import BOUNDS
 from .figures import Pool, by_name
 
 if TYPE_CHECKING:

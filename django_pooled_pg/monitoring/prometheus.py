@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ..pooling.statistics import BOUNDS
+from ..pooling.counters import BOUNDS
 from . import client
 from .figures import Pool, by_name
 from .report import ProcessReport

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ..pooling.statistics import BOUNDS
+from ..pooling.counters import BOUNDS
+from ..pooling.statistics import DURATIONS
 from .advice import Advice
 from .cells import (
     PERCENTILES,
@@ -16,7 +17,7 @@ from .cells import (
     session_cells,
 )
 from .columns import aligned, milliseconds
-from .figures import DURATIONS, Pool, percentile
+from .figures import Pool, percentile
 from .report import ProcessReport
 from .server import ServerSide
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..pooling.statistics import BOUNDS, PoolStatistics
-from .figures import DURATIONS
+from ..pooling.counters import BOUNDS
+from ..pooling.statistics import DURATIONS, PoolStatistics
 
 # See `snapshot.VERSION`.
 _VERSION = 1

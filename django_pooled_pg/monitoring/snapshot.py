@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from dataclasses import asdict
 from pathlib import PurePath
+from time import monotonic
 from typing import Any
 
-from ..pooling import registry
+from ..pooling import (
+    registry,
+    statistics,  # noqa: F401  # now, not when a pool is asked: see `endpoint._importing`
+)
 from ..pooling.lease import Lease, place_of
 from ..pooling.pool import Pool
 
@@ -21,8 +24,6 @@ from ..pooling.pool import Pool
 VERSION = 1
 # In one answer, whatever is asked for: there is a limit to what fits in.
 _MOST_HOLDERS = 500
-
-_started = time.time()
 
 
 def process_snapshot(holders: int = 0) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
         "pid": os.getpid(),
         "parent_pid": os.getppid(),
         "process": process_name(),
-        "started": _started,
+        "started": registry.started,
         "pools": [asdict(pool) for pool in registry.statistics()],
         "holders": [
             _holder(pool, lease)
@@ -60,7 +61,7 @@ def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
         "name": pool.name,
         "thread": lease.borrower.name,
         "thread_id": lease.borrower.thread_id,
-        "held": time.monotonic() - lease.since,
+        "held": monotonic() - lease.since,
         "pinned": (lease.use.reason or "?") if lease.pinned else None,
         "place": place_of(lease),
     }
@@ -81,11 +82,3 @@ def _name_of(argv: list[str]) -> str:
     if name in ("manage.py", "django-admin", "django") and argv[1:] and argv[1][:1] != "-":
         return f"{name} {argv[1]}"
     return name
-
-
-def _restart_clock_in_child() -> None:
-    global _started
-    _started = time.time()
-
-
-registry.on_fork(_restart_clock_in_child)

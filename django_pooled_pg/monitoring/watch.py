@@ -32,13 +32,11 @@ def between(before: Sequence[ProcessReport], now: Sequence[ProcessReport]) -> li
 
 
 def _pools(report: ProcessReport) -> list[tuple[tuple[Any, ...], Pool]]:
-    if report.snapshot is None:
-        return []
     # A later process may have the same id; a pool of other settings the same name.
-    process = (report.pid, report.snapshot.get("started"))
+    process = (report.pid, (report.snapshot or {}).get("started"))
     seen: dict[tuple[Any, ...], int] = {}
     pools = []
-    for pool in report.snapshot["pools"]:
+    for pool in report.pools():
         name = (pool["alias"], pool["name"])
         seen[name] = seen.get(name, 0) + 1
         pools.append(((*process, *name, seen[name]), pool))

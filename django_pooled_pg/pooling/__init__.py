@@ -3,7 +3,8 @@
 Where to look, by question:
 
 - Who lends, who gets back? `pool.py`; who waits: `waiting.py`; the pools of the process: `registry.py`;
-  who has what: `lease.py` in the book of `ledger.py`; figures: `statistics.py`, taken by `figures.py`.
+  who has what: `lease.py` in the book of `ledger.py`; figures: `counters.py` and `statistics.py`,
+  taken by `figures.py`.
 - Where is a dead connection found? `session/liveness.py`, asked by `session/check.py` at each borrow;
   dropped, with those that died of the same: `Supply.drop_dead`.
 - Why does a SET pin? `session/statements.py` knows what a statement leaves, by the words that

@@ -107,7 +107,7 @@ class PoolConfig:
         """
         given = {"min_size": min_size, "max_size": max_size}
         sizes = {k: size(alias, k, v) for k, v in given.items() if v is not None}
-        config = replace(self, **sizes)  # type: ignore[arg-type]
+        config = replace(self, **sizes)  # type: ignore[arg-type]  # two of its many fields
         _check_sizes(alias, config)
         return config
 

@@ -6,9 +6,8 @@ Runs in the worker threads of a psycopg_pool; must not know who waits for the co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -16,19 +15,18 @@ from psycopg.pq import TransactionStatus
 
 from .backing.versions import check_connection
 from .config import Connection, ConnectionCallback
+from .counters import Durations
 from .process.fork import detach_from_server
 from .process.locks import Lock, RLock
 from .session.handles import remember_with_handles, with_handle
 from .session.liveness import seems_connected
 from .session.session import renew
 from .session.use import use_of
-from .statistics import Durations
 from .untold import Untold, untold
 from .work.stops import Stops
 
 
-@dataclass(frozen=True, slots=True)
-class SessionMaker:
+class SessionMaker(NamedTuple):
     """How the server sessions of one pool are made."""
 
     # Given psycopg_pool's keywords (`connect_timeout`).

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks, at the most.
 LOOK_EVERY = 1.0
+# Seconds that a reset may take before it is logged; of the pool's own each round trip is bounded.
+LONG_RESET = 10.0
 
 
 class Housekeeping:
@@ -61,6 +63,7 @@ class Housekeeping:
         for lease in self._ledger.open_leases():
             self._report_leak(lease)
             self._end_if_forgotten(lease)
+        self._report_long_resets()
         return min((self._leak_threshold or LOOK_EVERY) / 4, LOOK_EVERY)
 
     def _end_if_forgotten(self, lease: Lease) -> None:
@@ -72,6 +75,20 @@ class Housekeeping:
         holder = lease.living_holder()
         if holder is not None:
             holder.give_back_unused(lease)
+
+    def _report_long_resets(self) -> None:
+        backing = self._ledger.backing
+        for call in backing.calls() if backing is not None else ():
+            if call.connection is None or call.since is None or call.reported:
+                continue
+            if (seconds := monotonic() - call.since) >= LONG_RESET:
+                call.reported = True
+                logger.warning(
+                    "Pool %r: 'reset', or 'configure' after it, has run for %.1f s, and nobody can "
+                    "borrow its connection; give it a time limit",
+                    self._pool_name,
+                    seconds,
+                )
 
     def _report_leak(self, lease: Lease) -> None:
         threshold, held = self._leak_threshold, monotonic() - lease.since

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -40,14 +41,6 @@ class Holder(Protocol):
     def lease_lost(self, *, by_fork: bool) -> None:
         """Forget the lease: the connection is somebody else's from now on."""
 
-
-# Where code lives that tells nothing about the application.
-LIBRARIES = (
-    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-    str(Path(django.__file__).parent),
-    str(Path(__file__).parents[1]),
-    "<frozen ",
-)
 
 HolderRef = Callable[[], Holder | None]
 
@@ -136,10 +129,21 @@ def place_of(lease: Lease) -> str:
     if frame is None:
         return "not running"
     place: FrameType | None = frame
-    while place is not None and place.f_code.co_filename.startswith(LIBRARIES):
+    while place is not None and place.f_code.co_filename.startswith(libraries()):
         place = place.f_back
     found = place or frame
     return f"at {describe_frame(found)}"
+
+
+@cache
+def libraries() -> tuple[str, ...]:
+    """Return the beginnings of paths where code lives that tells nothing about the application."""
+    return (
+        *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+        str(Path(django.__file__).parent),
+        str(Path(__file__).parents[1]),
+        "<frozen ",
+    )
 
 
 def describe_frame(frame: FrameType) -> str:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
-
 from .backing.null import AnyBacking
+from .counters import Counters
 from .lease import Lease
 from .process.locks import RLock
-from .statistics import Counters
 
 
-@dataclass(slots=True, eq=False)
 class Ledger:
     """The state of one pool. Its parts are changed with `lock` held.
 
@@ -20,13 +16,18 @@ class Ledger:
     while its thread holds it. Never connect, or wait for anything, while holding it.
     """
 
-    lock: threading.RLock = field(default_factory=RLock)
-    # `None` while the pool is closed.
-    backing: AnyBacking | None = None
-    leases: set[Lease] = field(default_factory=set)
-    # Given back, but not yet where they belong.
-    leaving: set[Lease] = field(default_factory=set)
-    counters: Counters = field(default_factory=Counters)
+    __slots__ = ("backing", "closing", "counters", "leases", "leaving", "lock")
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        # `None` while the pool is closed.
+        self.backing: AnyBacking | None = None
+        # Those that are being closed, since when by `time.monotonic()`.
+        self.closing: dict[AnyBacking, float] = {}
+        self.leases: set[Lease] = set()
+        # Given back, but not yet where they belong.
+        self.leaving: set[Lease] = set()
+        self.counters = Counters()
 
     def open_leases(self) -> list[Lease]:
         """Return the open leases."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from .config import PoolConfig
 from .connector import Connector, SessionMaker
-from .figures import figures_of
 from .housekeeping import Housekeeping
 from .lease import HolderRef, Lease
 from .ledger import Ledger
@@ -23,10 +23,12 @@ from .session.reset import Reset, is_clean
 from .session.session import IDLE, session_of
 from .session.statements import CHANGES, NEW_TYPES
 from .session.use import Use
-from .statistics import PoolStatistics
 from .strays import Strays
 from .supply import Supply
 from .waiting import Waiting
+
+if TYPE_CHECKING:
+    from .statistics import PoolStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -226,8 +228,10 @@ class Pool:
 
     def look_after(self) -> float | None:
         """Do what is due; return in how many seconds to come again, `None` for when it opens."""
-        if self._ledger.backing is None and not self._connector.alive():
+        ledger = self._ledger
+        if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
+        self.supply.end_half_closed()
         return min(self.housekeeping.look_after(), self.strays.look())
 
     def leases(self) -> list[Lease]:
@@ -267,8 +271,9 @@ class Pool:
         # held it at the fork.
         leases, backing = list(self._ledger.leases), self._ledger.backing
         self._connector.detach_all()
-        if backing is not None:
-            backing.disarm()
+        for each in (backing, *self._ledger.closing):
+            if each is not None:
+                each.disarm()
         for lease in leases:
             lease.backing.disarm()
             lease.use.end()
@@ -281,6 +286,9 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
+        # Not with this module: its import costs each start a millisecond.
+        from .figures import figures_of
+
         return figures_of(
             self.alias, self.name, self.supply, self._ledger, self._connector, self._reset
         )

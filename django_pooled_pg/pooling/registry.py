@@ -6,7 +6,8 @@ import atexit
 import logging
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from time import time
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .config import PoolConfig
@@ -16,13 +17,17 @@ from .pool import Pool
 from .process import borrowers, fork
 from .process.borrowers import Borrower
 from .process.locks import RLock
-from .statistics import PoolStatistics
 from .work import watcher
+
+if TYPE_CHECKING:
+    from .statistics import PoolStatistics
 
 logger = logging.getLogger(__name__)
 
 Settings = dict[str, Any]
 
+started = time()
+"""When this process began, as far as this package knows: as it was loaded, or as it was forked."""
 
 # Guards what follows. Never held while a pool opens, closes or connects.
 _lock = RLock()
@@ -263,8 +268,8 @@ def _close_all_at_exit() -> None:
 def _forget_in_child() -> None:
     # The lock may have been held by a thread that isn't here; its data are whole enough,
     # because they change by single list and dict operations only.
-    global _lock
-    _lock = RLock()
+    global _lock, started
+    _lock, started = RLock(), time()
     _past.clear()
     _counted.clear()
     borrowers.start_anew()

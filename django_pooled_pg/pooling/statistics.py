@@ -1,55 +1,11 @@
-"""Owns the figures of one pool: the counters it keeps and the snapshot it hands out."""
+"""Owns what one pool tells of itself at one moment: the snapshot that it hands out."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-BOUNDS = (
-    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
-    0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
-)  # fmt: skip
-"""The upper bounds of a histogram's buckets, in seconds; one more bucket has what is longer."""
-
-
-def empty_buckets() -> list[int]:
-    """Return a histogram without any value: how many there are in each bucket of `BOUNDS`."""
-    return [0] * (len(BOUNDS) + 1)
-
-
-def bucket_of(seconds: float) -> int:
-    """Return the index of the bucket that a duration belongs in."""
-    return bisect_left(BOUNDS, seconds)
-
-
-@dataclass(slots=True)
-class Durations:
-    """How long something took, each time, in seconds; `buckets` are those of `BOUNDS`.
-
-    Whoever adds to it holds a lock.
-    """
-
-    total: float = 0.0
-    max: float = 0.0
-    buckets: list[int] = field(default_factory=empty_buckets)
-
-    def add(self, seconds: float) -> None:
-        self.total += seconds
-        if seconds > self.max:
-            self.max = seconds
-        self.buckets[bucket_of(seconds)] += 1
-
-    def copy(self) -> Durations:
-        return Durations(self.total, self.max, self.buckets.copy())
-
-    def plus(self, other: Durations, sign: int) -> Durations:
-        pairs = zip(self.buckets, other.buckets, strict=True)
-        return Durations(
-            self.total + sign * other.total,
-            max(self.max, other.max),
-            [ours + sign * theirs for ours, theirs in pairs],
-        )
+from .counters import Durations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,36 +57,15 @@ class PoolStatistics:
     def plus(self, other: PoolStatistics, sign: int = 1) -> PoolStatistics:
         """Return the same with the counters of another added or, with -1, taken away again."""
         changed: dict[str, Any] = {
-            name: getattr(self, name) + sign * getattr(other, name) for name in _COUNTERS
+            name: getattr(self, name) + sign * getattr(other, name) for name in COUNTERS
         }
-        for name in ("wait", "held", "connect"):
+        for name in DURATIONS:
             changed[name] = getattr(self, name).plus(getattr(other, name), sign)
         return replace(self, **changed)
 
 
-_GAUGES = {"min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting"}
-_COUNTERS = [f.name for f in fields(PoolStatistics) if f.type in ("int", "float")]
-_COUNTERS = [name for name in _COUNTERS if name not in _GAUGES]
-
-
-@dataclass(slots=True)
-class Counters:
-    """The running figures of one pool. Whoever changes them holds the pool's lock."""
-
-    returns: int = 0
-    # Of those only who had to wait: the others are most, and took next to nothing.
-    waits: Durations = field(default_factory=Durations)
-    held: Durations = field(default_factory=Durations)
-    # Yet to be added to `held`: so it costs each borrower less.
-    held_lately: list[float] = field(default_factory=list)
-    worked_total: float = 0.0
-    exhausted: int = 0
-    reclaimed: int = 0
-    pinned: int = 0
-    dead: int = 0
-
-    def add_held_lately(self) -> None:
-        """Add to `held` what is yet to be added."""
-        lately, self.held_lately = self.held_lately, []
-        for seconds in lately:
-            self.held.add(seconds)
+DURATIONS = ("wait", "held", "connect")
+GAUGES = ("min_size", "max_size", "timeout", "size", "in_use", "idle", "waiting")
+"""The numbers that are of the moment; all others run from the start of the process."""
+_NUMBERS = [f.name for f in fields(PoolStatistics) if f.type in ("int", "float")]
+COUNTERS = tuple(name for name in _NUMBERS if name not in GAUGES)

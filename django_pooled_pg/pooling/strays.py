@@ -10,6 +10,7 @@ import math
 from time import monotonic
 from typing import Any
 
+from .backing.null import AnyBacking
 from .config import Connection
 from .connector import Connector
 from .lease import Lease
@@ -102,10 +103,20 @@ class Strays:
     def _give_up(self, connection: Connection) -> None:
         if connection not in self._find():
             return
-        logger.warning("Pool %r: an interrupt had lost a connection; closed it", self._pool_name)
         ledger = self._ledger
         # Of the pool that lent it: another one may have opened since.
         backing = _pool_of(connection)
+        if (seconds := _reset_for(backing, connection)) is None:
+            logger.warning(
+                "Pool %r: an interrupt had lost a connection; closed it", self._pool_name
+            )
+        else:
+            logger.warning(
+                "Pool %r: 'reset', or 'configure' after it, has run for %.1f s, and the pool was "
+                "closed meanwhile; closed the connection",
+                self._pool_name,
+                seconds,
+            )
         for lease in [x for x in ledger.leases | ledger.leaving if x.connection is connection]:
             if not lease.returned:
                 lease.returned = True
@@ -146,3 +157,10 @@ class Strays:
 
 def _pool_of(connection: Connection) -> Any:
     return getattr(connection, "_pool", None)
+
+
+def _reset_for(backing: AnyBacking | None, connection: Connection) -> float | None:
+    """Return for how many seconds a worker has been resetting it; `None` if none does."""
+    calls = backing.calls() if backing is not None else []
+    since = next((call.since for call in calls if call.connection is connection), None)
+    return monotonic() - since if since is not None else None

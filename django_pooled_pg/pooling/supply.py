@@ -25,6 +25,9 @@ from .session.session import session_of
 
 logger = logging.getLogger(__name__)
 
+# Seconds after which whoever closes has either done it or was interrupted.
+LOOK_EVERY = 1.0
+
 
 class Supply:
     """Where a pool's connections come from. The psycopg_pool is made when somebody needs it.
@@ -81,14 +84,37 @@ class Supply:
         """
         ledger = self._ledger
         with ledger.lock:
-            backing, ledger.backing = ledger.backing, None
-        if backing is None:
-            return
+            backing = ledger.backing
+            if backing is None:
+                return
+            # Noted first: whatever an interrupt leaves half closed must be found there.
+            ledger.closing[backing] = monotonic()
+            ledger.backing = None
         if backing.runs_in_own_worker():
             # A callback (`configure`, ...) closes the pool: its thread can't wait for itself.
             threading.Thread(target=backing.close, args=(timeout,), daemon=True).start()
         else:
             backing.close(timeout)
+        with ledger.lock:
+            ledger.closing.pop(backing, None)
+
+    def end_half_closed(self) -> None:
+        """End the threads of what an interrupt has left half closed.
+
+        What somebody closes still, waiting for its threads, is only told again to end them.
+        """
+        ledger, before = self._ledger, monotonic() - LOOK_EVERY
+        with ledger.lock:
+            found = [
+                backing
+                for backing, since in ledger.closing.items()
+                if since < before and backing is not ledger.backing
+            ]
+            for backing in found:
+                del ledger.closing[backing]
+        for backing in found:
+            # Not here: the interrupt may have left a lock of it locked, and with it who waits.
+            threading.Thread(target=backing.end_threads, daemon=True).start()
 
     def drain(self) -> None:
         """Replace all connections by new ones: idle ones now, lent ones when they return."""

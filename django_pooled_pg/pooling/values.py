@@ -51,7 +51,7 @@ _CHOICES_OR_CALLABLES = {
     "reset": ("auto", "always", "never"),
 }
 # A dotted path, or `module:name`.
-_PATH = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
+_PATH = r"[^\W\d]\w*([.:][^\W\d]\w*)+"
 
 
 class Invalid(ImproperlyConfigured):
@@ -132,7 +132,7 @@ def _choice_or_callable(alias: str, key: str, value: Any) -> Any:
     if isinstance(value, str) and value in choices:
         return value
     names = ", ".join(map(repr, choices))
-    if isinstance(value, str) and not _PATH.fullmatch(value):
+    if isinstance(value, str) and not re.fullmatch(_PATH, value):
         raise Invalid(alias, key, f"is {_other(value)}; use one of {names}, or a callable")
     return _imported(alias, key, value, callable, f"one of {names}, a callable")
 
@@ -151,7 +151,7 @@ def _is_connection_class(value: Any) -> bool:
 
 
 def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str) -> Any:
-    if isinstance(value, str) and _PATH.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_PATH, value):
         try:
             value = pkgutil.resolve_name(value)
         except (ImportError, AttributeError) as ex:
@@ -167,7 +167,7 @@ def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], w
 def _credentials(alias: str, key: str, value: Any) -> Any:
     # As above, but without showing a path, or a number: it may be the password itself.
     problem, cause = f"is {kind(value)}; give a callable or a dotted path to one", None
-    if isinstance(value, str) and _PATH.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_PATH, value):
         try:
             value = pkgutil.resolve_name(value)
         except Exception as ex:

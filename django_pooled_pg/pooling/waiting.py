@@ -63,12 +63,12 @@ class Waiting:
             except (PoolTimeout, TooManyRequests) as ex:
                 if work is None or work.is_wanted():
                     raise self.exhausted(ex, waiting=place.waiting) from ex
-                work.note_wait(monotonic() - started)
+                work.note_waited(monotonic() - started)
                 what = "it waits for a connection no more"
                 raise work.error(self._connector.stops, what, waiting=True) from ex
             else:
                 if work is not None:
-                    work.note_wait(monotonic() - started)
+                    work.note_waited(monotonic() - started)
                 return backing, connection
 
     def _pass_gate(self, deadline: float, max_waiting: int, work: Work | None) -> None:

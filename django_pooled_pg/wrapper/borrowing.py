@@ -15,7 +15,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 from psycopg.pq import Format
 
-from .. import request_record
+from .. import request_scope
 from ..announcing import announce, connection_borrowed
 from ..around_connect import djangos_connect, is_djangos, lead_to
 from ..pooling.errors import ForkedInTransaction
@@ -118,8 +118,8 @@ class BorrowingMixin(EarlyReturnMixin):
         who = self.owner if self._thread_ident == threading.get_ident() else borrowers.borrower()
         if self._self_ref is None:
             self._self_ref = ref(self, borrowers.gone)
-        if request_record.in_use and (record := request_record.current()) is not None:
-            self._lease = lease = record.borrow(pool, self._self_ref, who)
+        if request_scope.borrow is not None:
+            self._lease = lease = request_scope.borrow(pool, self._self_ref, who)
         else:
             self._lease = lease = pool.borrow(self._self_ref, who)
         use, session = lease.use, lease.session

@@ -16,8 +16,8 @@ trees.import_package(os.environ["BENCH_TREE"])
 # It would start a server of its own.
 os.environ.setdefault("DATABASE_URL", "postgres://")
 
-from ..settings import *  # noqa: E402, F403
-from ..settings import INSTALLED_APPS, MIDDLEWARE  # noqa: E402
+from ..settings import *  # noqa: E402, F403  # as settings modules extend each other
+from ..settings import INSTALLED_APPS, MIDDLEWARE  # noqa: E402  # after what the star needs
 
 DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 INSTALLED_APPS = [

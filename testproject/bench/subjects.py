@@ -47,7 +47,7 @@ def django_subject(settings: Settings, app: str) -> Subject:
     # As any model of a site does when it is loaded: the engine and the driver are imported.
     _ = connection.vendor
 
-    class Database(models.Model):  # noqa: DJ008
+    class Database(models.Model):  # noqa: DJ008  # nobody prints one
         """A table that every server has."""
 
         datname: models.CharField[str, str] = models.CharField(primary_key=True, max_length=63)

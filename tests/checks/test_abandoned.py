@@ -22,7 +22,7 @@ def sync_only(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpReque
     return get_response
 
 
-class AsyncOnly(CancelAbandonedMiddleware):
+class AsyncCancelAbandonedMiddleware(CancelAbandonedMiddleware):
     sync_capable = False
 
 
@@ -40,7 +40,7 @@ def test_first_or_after_others_of_ours_is_right(before: list[str]) -> None:
     assert messages(*before, OURS, SECURITY, ASGI_APPLICATION="site.asgi.application") == []
 
 
-@pytest.mark.parametrize("ours", [OURS, f"{__name__}.AsyncOnly"])
+@pytest.mark.parametrize("ours", [OURS, f"{__name__}.AsyncCancelAbandonedMiddleware"])
 def test_middleware_before_it_is_told(ours: str) -> None:
     (message,) = messages(SECURITY, ours)
     assert message.id == "pooled_pg.W010"
@@ -56,7 +56,7 @@ def test_sync_only_middleware_after_it_matters_under_asgi() -> None:
 
 def test_what_is_async_only_is_not_run_in_a_thread() -> None:
     asgi = {"ASGI_APPLICATION": "site.asgi.application"}
-    assert messages(f"{__name__}.AsyncOnly", SYNC_ONLY, **asgi) == []
+    assert messages(f"{__name__}.AsyncCancelAbandonedMiddleware", SYNC_ONLY, **asgi) == []
 
 
 def test_middleware_that_is_not_there_is_left_to_django() -> None:

@@ -1,4 +1,7 @@
-"""Fresh credentials for each new connection, and no secret where it doesn't belong."""
+"""Fresh credentials for each new connection, and no secret where it doesn't belong.
+
+Also what `client.py` tells `manage.py dbshell`.
+"""
 
 from __future__ import annotations
 

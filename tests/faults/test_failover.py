@@ -20,6 +20,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.pool import Pool
+from django_pooled_pg.pooling.session.statements import NOTHING, effect_of
 from testproject.embedded import Cluster
 from tests.support.queries import fetch
 from tests.support.waiting import wait_until
@@ -251,6 +252,26 @@ def test_while_the_only_server_is_read_only_no_old_connection_is_lent(
     refuse_writes(primary, False)
     wait_until(lambda: not fails(site), within=2)
     assert [site.request() for _ in range(8)] == [primary.port] * 8
+
+
+def test_a_plain_read_that_writes_is_seen(make_wrapper: MakeWrapper, primary: Cluster) -> None:
+    """By what the server says of it: the statement has no word of what it calls."""
+    admin(
+        primary,
+        "CREATE FUNCTION write() RETURNS text LANGUAGE sql"
+        " AS 'INSERT INTO written VALUES (''view'') RETURNING who';"
+        "CREATE VIEW writing AS SELECT write() AS who",
+    )
+    read = "SELECT who FROM writing"
+    assert effect_of(read) == NOTHING
+    site = Site(make_wrapper, primary, target_session_attrs="read-write")
+    assert site.request(read) == "view"
+    site.fill()
+    refuse_writes(primary, True)
+    with pytest.raises(InternalError):
+        site.request(read)
+    with pytest.raises(OperationalError, match="read-only"):  # no old one is lent
+        site.request("SELECT 1")
 
 
 def fails(site: Site) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from django_pooled_pg.pooling import strays
+from django_pooled_pg.pooling import strays, supply
 from django_pooled_pg.pooling.backing.base import BaseBacking
 from tests.support.processes import run_script
 from tests.support.queries import fetch
@@ -185,17 +185,42 @@ def test_whoever_waits_for_a_pool_to_open_is_told_once_more(
 ) -> None:
     """Else nobody would look after the pool."""
     wrapper, told = make_wrapper(pool={"max_size": 1, "timeout": 5}), []
-    supply = wrapper.pool.supply
+    of_pool = wrapper.pool.supply
 
     def interrupted() -> None:
-        monkeypatch.setattr(supply, "_on_open", lambda: told.append(True))
+        monkeypatch.setattr(of_pool, "_on_open", lambda: told.append(True))
         raise Interrupt
 
-    monkeypatch.setattr(supply, "_on_open", interrupted)
+    monkeypatch.setattr(of_pool, "_on_open", interrupted)
     with pytest.raises(Interrupt):
         wrapper.ensure_connection()
     assert fetch(wrapper, "SELECT 1") == 1
     assert told == [True]
+
+
+@pytest.mark.parametrize("where", ["close", "_signal_stop_worker", "run_task"])
+def test_while_a_pool_closes(
+    make_wrapper: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """No thread of it is left, and the next borrower opens another one."""
+    monkeypatch.setattr(supply, "LOOK_EVERY", 0.02)
+    wrapper = make_wrapper(pool={"max_size": 1, "timeout": 5})
+    assert fetch(wrapper, "SELECT 1") == 1
+    wrapper.close()
+    backing = wrapper.pool._ledger.backing
+    threads = [backing._sched_runner, *backing._workers]
+    assert len(threads) == 4
+
+    def interrupted(*args: Any) -> None:
+        monkeypatch.delattr(backing, where)
+        raise Interrupt
+
+    monkeypatch.setattr(backing, where, interrupted, raising=False)
+    with pytest.raises(Interrupt):
+        wrapper.close_pool()
+    assert fetch(wrapper, "SELECT 1") == 1
+    wait_until(lambda: not any(thread.is_alive() for thread in threads))
+    assert wrapper.pool._ledger.closing == {}
 
 
 def test_a_connection_that_was_lost_before_its_pool_closed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -115,6 +116,35 @@ def test_a_stream_left_open(wrapper: DatabaseWrapper) -> None:
         work(wrapper)
         rows.close()
     assert fetch(wrapper, "SELECT 1") == 1
+
+
+OPEN: dict[str, Callable[[Raw], Any]] = {
+    "transaction": lambda connection: connection.transaction().__enter__,
+    "pipeline": lambda connection: connection.pipeline().__enter__,
+    "transaction of a generator": lambda connection: suspended(connection).__next__,
+    "notifies": lambda connection: connection.notifies(timeout=0).__next__,
+    "stream": lambda connection: connection.cursor().stream("SELECT 1").__next__,
+    "copy": lambda connection: connection.cursor().copy("COPY kept TO STDOUT").__enter__,
+}
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_what_is_collected_after_the_return_ends_in_silence(
+    wrapper: DatabaseWrapper, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python prints what a generator raises that nobody calls: nobody could catch it."""
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    with wrapper.cursor() as cursor:
+        cursor.execute("LISTEN kept")
+        cursor.execute("NOTIFY kept")
+        enter = OPEN[kind](raw(wrapper))
+        enter()
+    wrapper.close()
+    del enter
+    gc.collect()
+    assert printed == []
+    work(wrapper)
 
 
 USES: dict[str, Callable[[Raw], object]] = {

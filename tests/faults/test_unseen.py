@@ -138,6 +138,41 @@ def test_libpqs_connection_from_elsewhere(wrapper: DatabaseWrapper, where: str) 
     assert fetch(wrapper, "SHOW work_mem") == "6MB"
 
 
+class Proxy:
+    """Stands before a connection, as what ddtrace puts there."""
+
+    __slots__ = ("_wrapped",)
+
+    def __init__(self, wrapped: Any) -> None:
+        object.__setattr__(self, "_wrapped", wrapped)
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]  # as wrapt's proxies have it
+        return self._wrapped.__dict__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._wrapped, name, value)
+
+
+class Proxied(psycopg.Connection[Any]):
+    @classmethod
+    def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        return Proxy(super().connect(*args, **kwargs))
+
+
+def test_a_proxy_that_was_kept(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper(pool={"max_size": 1, "connection_class": Proxied})
+    wrapper.ensure_connection()
+    kept = wrapper.connection
+    assert type(kept) is Proxy
+    wrapper.close()
+    kept.execute("SET work_mem = '5MB'")
+    assert fetch(wrapper, "SHOW work_mem") == "5MB"
+
+
 # What DISCARD leaves: that it was done is seen, and the session reset.
 SLOTS = "SELECT count(*) FROM pg_replication_slots WHERE active_pid = pg_backend_pid()"
 LEFT = {

@@ -1,3 +1,5 @@
+"""`commands/poolctl.py`."""
+
 from __future__ import annotations
 
 import json

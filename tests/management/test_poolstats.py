@@ -1,3 +1,5 @@
+"""`commands/poolstats.py`, and the `arguments.py` of both commands."""
+
 from __future__ import annotations
 
 import json

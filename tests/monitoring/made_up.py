@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from django_pooled_pg.monitoring.figures import DURATIONS
 from django_pooled_pg.monitoring.report import ProcessReport
-from django_pooled_pg.pooling.statistics import (
-    Durations,
-    PoolStatistics,
-    bucket_of,
-    empty_buckets,
-)
+from django_pooled_pg.pooling.counters import Durations, bucket_of, empty_buckets
+from django_pooled_pg.pooling.statistics import DURATIONS, PoolStatistics
 
 
 def buckets(*seconds: float) -> list[int]:

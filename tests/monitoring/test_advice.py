@@ -1,3 +1,5 @@
+"""`advice.py`, and each of `advice_rules.py`."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""`client.py`, with what processes answer: `report.py`, `wire.py`."""
+
 from __future__ import annotations
 
 import errno

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from django_pooled_pg.base import DatabaseWrapper
-from django_pooled_pg.monitoring import endpoint
+from django_pooled_pg.monitoring import answering, endpoint
 from django_pooled_pg.monitoring.wire import MAX_ANSWER_BYTES, MAX_TEXT
 from tests.monitoring.members import (
     DATABASES,
@@ -79,7 +79,7 @@ def test_tells_the_client_when_it_fails(
         raise LookupError("sesame")
 
     with monkeypatch.context() as patch:
-        patch.setitem(endpoint._REQUESTS, "snapshot", fail)
+        patch.setitem(answering._REQUESTS, "snapshot", fail)
         assert ask(running) == {
             "ok": False,
             "error": "LookupError in the process that was asked",
@@ -104,7 +104,7 @@ def test_texts_of_any_length_and_kind_fit_into_an_answer(
 def test_an_answer_that_would_be_too_long_is_said_to_be(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"pools": ["x" * 400] * 5000})
+    monkeypatch.setitem(answering._REQUESTS, "snapshot", lambda: {"pools": ["x" * 400] * 5000})
     answer = ask(running)
     assert answer["ok"] is False
     assert re.fullmatch("its answer would have 20[0-9]{5} bytes", answer["error"])
@@ -150,7 +150,7 @@ def test_a_client_that_never_reads_is_dropped(
     running: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connected(running) as client, monkeypatch.context() as patch:
-        patch.setitem(endpoint._REQUESTS, "snapshot", lambda: {"much": ["x" * 400] * 2000})
+        patch.setitem(answering._REQUESTS, "snapshot", lambda: {"much": ["x" * 400] * 2000})
         client.sendall(b'{"request":"snapshot"}\n')
         wait_until(lambda: endpoint._endpoint is not None and endpoint._endpoint._clients)
         wait_until(lambda: endpoint._endpoint is not None and not endpoint._endpoint._clients)
@@ -372,6 +372,29 @@ if (child := os.fork()) == 0:
     endpoint.ensure_running()
     sys.exit(0 if endpoint._endpoint else 1)
 assert os.waitpid(child, 0)[1] == 0
+"""
+    run_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
+
+
+def test_a_child_forked_while_the_parent_imports_what_answers_can_import_it(folder: Path) -> None:
+    script = """
+import signal, socket, threading
+began, forking = threading.Event(), threading.Event()
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name.endswith(".answering"):
+            began.set()
+            assert forking.wait(10)
+sys.meta_path.insert(0, Slow())
+os.register_at_fork(before=forking.set)
+with socket.socket(socket.AF_UNIX) as client:
+    client.connect(str(endpoint._endpoint._path))
+    assert began.wait(10)
+    if (child := os.fork()) == 0:
+        signal.alarm(10)
+        import django_pooled_pg.monitoring.answering
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
     run_script(JOIN + script, DATABASES, POOLED_PG_RUNTIME_DIR=str(folder))
 

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from django_pooled_pg.monitoring.figures import GAUGES, percentile, since, total
-from django_pooled_pg.pooling.statistics import BOUNDS
+from django_pooled_pg.monitoring.figures import percentile, since, total
+from django_pooled_pg.pooling.counters import BOUNDS
+from django_pooled_pg.pooling.statistics import GAUGES
 from tests.monitoring.made_up import buckets, durations, pool
 
 

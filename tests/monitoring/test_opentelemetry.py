@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 
 from django_pooled_pg.monitoring.opentelemetry import instrument
 from django_pooled_pg.pooling import registry
-from django_pooled_pg.pooling.statistics import BOUNDS
+from django_pooled_pg.pooling.counters import BOUNDS
 from tests.conftest import MakeWrapper
 from tests.support.processes import FORK, ROOT, environment, run_script
 

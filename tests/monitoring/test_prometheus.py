@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 from prometheus_client.parser import text_string_to_metric_families
 
-from django_pooled_pg.monitoring.figures import GAUGES
 from django_pooled_pg.monitoring.prometheus import METRICS, PooledPgCollector, exposition
-from django_pooled_pg.pooling.statistics import BOUNDS, PoolStatistics
+from django_pooled_pg.pooling.counters import BOUNDS
+from django_pooled_pg.pooling.statistics import GAUGES, PoolStatistics
 from tests.conftest import MakeWrapper
 from tests.monitoring.made_up import buckets, pool, report, silent
 from tests.monitoring.members import member

@@ -1,3 +1,5 @@
+"""`render.py`, with the cells of its tables: `cells.py`."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,7 +18,7 @@ from django_pooled_pg.monitoring.render import (
     table,
 )
 from django_pooled_pg.monitoring.server import ServerSide, Sessions
-from django_pooled_pg.pooling.statistics import BOUNDS, empty_buckets
+from django_pooled_pg.pooling.counters import BOUNDS, empty_buckets
 from tests.monitoring.made_up import buckets, pool, report, silent
 
 SILENT = silent()

@@ -42,7 +42,7 @@ def uvicorn(**pool: Any) -> Iterator[Server]:
 
 
 def lost(server: Server) -> tuple[int, int]:
-    """Return how many connections are lent now, and how many were taken back from dead threads."""
+    """Return how many connections are lent now, and how many were reclaimed from dead threads."""
     (pool,) = server.pools().values()
     return pool["in_use"], pool["reclaimed"]
 

@@ -1,3 +1,5 @@
+"""What `exhaustion.py` says when `errors.py` is raised; of forks in `tests/faults/test_fork.py`."""
+
 from __future__ import annotations
 
 import os

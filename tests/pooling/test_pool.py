@@ -1,3 +1,5 @@
+"""`pool.py`, and its parts `waiting.py`, `ledger.py`, `figures.py` and `statistics.py`."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -212,7 +214,7 @@ def test_configure_must_end_its_transaction(make_pool: MakePool, conninfo: str) 
         make_pool(configure=configure, timeout=30).borrow()
 
 
-def test_close_takes_back_what_is_lent_when_it_returns(make_pool: MakePool) -> None:
+def test_close_closes_what_is_lent_when_it_returns(make_pool: MakePool) -> None:
     pool = make_pool()
     lease = pool.borrow()
     pool.close()

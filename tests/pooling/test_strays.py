@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -80,6 +82,35 @@ def test_a_slot_without_a_connection_is_free_again(
     pool.strays.look()
     assert pool.statistics().size == 1
     assert "had left 1 slots miscounted" in caplog.text
+
+
+def test_a_reset_that_hangs_as_its_pool_closes_is_named(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def reset(connection: object) -> None:
+        hangs.set()
+        go_on.wait(20)
+
+    pool = make_wrapper(pool={"max_size": 1, "reset": reset}, alias="hanging").pool
+    assert pool is not None
+    monkeypatch.setattr(pool, "look_after", lambda: 60.0)
+    monkeypatch.setattr(strays, "LOOK_EVERY", 0)
+    lease = pool.borrow()
+    pool.give_back(lease)
+    assert hangs.wait(5)
+    pool.close(0.01)
+    for _ in range(2):
+        pool.strays.look()
+    go_on.set()
+    assert lease.connection.closed
+    assert re.search(
+        r"Pool 'hanging': 'reset', or 'configure' after it, has run for \d+\.\d s, and the pool was "
+        "closed meanwhile; closed the connection",
+        caplog.text,
+    )
+    assert "interrupt" not in caplog.text
 
 
 def test_one_that_was_given_up_is_counted_once(pool: Pool) -> None:

@@ -1,4 +1,8 @@
-"""The engine's names, and what packages see of it."""
+"""The engine's names, and what packages see of it.
+
+All the doors: `base.py`, `introspection.py`, `postgresql/introspection.py`, `postgis/introspection.py`,
+`postgresql/postgis/base.py` and `postgresql/postgis/introspection.py`.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.template import Context, Engine
 
-from ...pooling.statistics import BOUNDS
+from ...pooling.counters import BOUNDS
 from ..cells import (
     OfAlias,
     by_alias,

@@ -1,7 +1,8 @@
-"""Owns the seams to psycopg_pool that both of its pools have; decides nothing about leases.
+"""Owns what both kinds of psycopg_pool get from us; decides nothing about leases.
 
-With `claim.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names. Read against
-psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these seams moves. What each is for:
+With `claim.py`, `workers.py`, `pool.py` and `null.py` all that relies on psycopg_pool's private names.
+Read against psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these names
+moves. What each is for:
 
 - `_start_initial_tasks`, `_nconns`, `_growing`, `_maybe_grow_pool`: connect when somebody asks, one
   connection for one borrower (psycopg_pool opens a second one for the first borrower).
@@ -15,7 +16,9 @@ psycopg_pool 3.3.3. `tests/pooling/backing/test_base.py` fails when one of these
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: put what
   needs no more thought.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
-- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`: a queue of our own.
+- `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`, `_workers`, `pool` (of
+  a task): a queue of our own, and no more workers than are needed.
+- `StopWorker`, `_sched` and its `enter`: end threads that an interrupted close has left.
 """
 
 from __future__ import annotations
@@ -24,24 +27,29 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
 from psycopg_pool import ConnectionPool
-from psycopg_pool.pool import MaintenanceTask, ReturnConnection
+from psycopg_pool.pool import MaintenanceTask, ReturnConnection, StopWorker
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
+from .workers import Tasks
 
 logger = logging.getLogger(__name__)
 
 
-class _Call(MaintenanceTask):
+class Call(MaintenanceTask):
     """Whatever is to be done in a worker thread, also when the pool is being closed."""
 
     # Until then it is in the queue, or a worker has it; or nobody, and it is no more.
     is_done = False
+    # When a worker took it from there, by `time.monotonic()`.
+    since: float | None = None
+    # Whether it was logged for taking long.
+    reported = False
 
     def __init__(
         self, pool: Any, function: Callable[[], None], connection: Connection | None = None
@@ -49,8 +57,10 @@ class _Call(MaintenanceTask):
         super().__init__(pool)
         self._function = function
         self.connection = connection
+        self.is_quick = connection is None  # it waits for nobody
 
     def run(self) -> None:
+        self.since = monotonic()
         try:
             self._function()
         finally:
@@ -69,7 +79,7 @@ class BaseBacking(ConnectionPool[Connection]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # What workers do, or are going to do, with connections. Guarded by the lock.
-        self._calls: WeakSet[_Call] = WeakSet()
+        self._calls: WeakSet[Call] = WeakSet()
 
     @property
     def idle(self) -> int:
@@ -173,7 +183,7 @@ class BaseBacking(ConnectionPool[Connection]):
         with self._lock:
             if self._closed:
                 return False
-            call = _Call(self, function, connection)
+            call = Call(self, function, connection)
             self._calls.add(call)
             self.run_task(call)
             return True
@@ -219,7 +229,7 @@ class BaseBacking(ConnectionPool[Connection]):
         # In a worker, which no interrupt reaches: one between counting a connection and
         # starting to make it would count it for ever.
         if self._nconns < self._max_size and not self._growing:
-            self.run_task(_Call(self, self._grow))
+            self.run_task(Call(self, self._grow))
 
     def _grow(self) -> None:
         with self._lock:
@@ -228,16 +238,29 @@ class BaseBacking(ConnectionPool[Connection]):
     def with_workers(self) -> set[Connection]:
         """Return the connections that workers have, or are going to have."""
         # No flag on the connection: an interrupt could part it from what it says.
-        with self._lock:
-            calls = list(self._calls)
-        found = {call.connection for call in calls if not call.is_done}
+        found = {call.connection for call in self.calls()}
         return {connection for connection in found if connection is not None}
 
+    def calls(self) -> list[Call]:
+        """Return what workers do, or are going to do, with connections."""
+        with self._lock:
+            return [call for call in self._calls if not call.is_done]
+
     def _start_workers(self) -> None:
-        # psycopg_pool's queue has locks that an interrupt of a borrower may leave locked, and with
-        # them all workers; this one is written in C.
-        self._tasks = SimpleQueue()  # type: ignore[assignment]
+        self._tasks = Tasks()  # type: ignore[assignment]  # has what they use of a Queue
+        # The first one hires the others.
+        most, self.num_workers = self.num_workers, 1
         super()._start_workers()
+        self.num_workers = most
+
+    def end_threads(self) -> None:
+        """Do what a close() that an interrupt has ended may have left undone. May wait for long."""
+        self.close()
+        self._sched.enter(0, None)
+        # For each worker, since nobody knows any more which of them were told; what is too much
+        # stays in a queue that is forgotten.
+        for _ in range(self.num_workers):
+            self.run_task(StopWorker(self))
 
     def is_making(self) -> bool:
         """Tell whether it may be making a connection, or about to."""

@@ -14,7 +14,6 @@ from psycopg_pool.pool import WaitingClient
 from ..config import Connection
 from ..process.locks import Lock
 from ..work import work
-from ..work.work import Work
 
 
 class Claim(WaitingClient[Connection]):
@@ -28,6 +27,7 @@ class Claim(WaitingClient[Connection]):
     def __init__(self) -> None:
         # Not super's, which makes that condition.
         self.conn = self.error = None
+        self.thread_id = threading.get_ident()
         # Guards the choice between `conn` and `error`, of which only one is ever set.
         self._choice = Lock()
         self._settled = threading.Lock()
@@ -63,7 +63,7 @@ class Claim(WaitingClient[Connection]):
         self._settled.release()
         return True
 
-    def stop(self, work: Work) -> None:
+    def stop(self) -> None:
         """Let the borrower wait no more. Called by the thread that watches its work."""
         self.fail(NotWanted())
 

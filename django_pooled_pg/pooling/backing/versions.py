@@ -41,8 +41,10 @@ CLASSES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "ReturnConnection": {"__init__": ("pool", "conn", "from_getconn")},
         "Schedule": {"__init__": ("pool", "task", "delay")},
         "ShrinkPool": {"__init__": ("pool",)},
+        "StopWorker": {"__init__": ("pool",)},
         "WaitingClient": {"wait": ("timeout",), "set": ("conn",), "fail": ("error",)},
     },
+    "psycopg_pool.sched": {"Scheduler": {"enter": ("delay", "action")}},
     "psycopg_pool.null_pool": {
         "NullConnectionPool": {"_connect": ("timeout",), "_get_ready_connection": ("timeout",)},
     },

@@ -10,7 +10,6 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from .locks import Lock
@@ -18,15 +17,18 @@ from .locks import Lock
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
 class Borrower:
     """A thread that has borrowed. Not its `Thread`, which would live as long as the lease."""
 
-    thread_id: int
-    name: str
-    # Whether it works on a request, and on how many inside of that; for those who know of requests.
-    in_request: bool = False
-    inner_requests: int = 0
+    __slots__ = ("in_request", "inner_requests", "name", "thread_id")
+
+    def __init__(self, thread_id: int, name: str) -> None:
+        self.thread_id = thread_id
+        self.name = name
+        # Whether it works on a request, and on how many inside of that; for those who know of
+        # requests.
+        self.in_request = False
+        self.inner_requests = 0
 
 
 class _ThreadLocal(threading.local):

@@ -75,7 +75,7 @@ def listen_to_uwsgi() -> bool:
         if others is not None:
             others()
 
-    uwsgi.post_fork_hook = hook  # type: ignore[union-attr]
+    uwsgi.post_fork_hook = hook  # type: ignore[union-attr]  # a module without types
     return True
 
 

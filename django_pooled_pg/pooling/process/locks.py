@@ -31,7 +31,7 @@ class UninterruptedRLock(_thread.RLock):  # type: ignore[misc]  # final in the s
     __slots__ = ()
     _taken = _take
 
-    def __enter__(self) -> bool:  # type: ignore[override]
+    def __enter__(self) -> bool:  # type: ignore[override]  # in the stubs it takes arguments
         taken: bool = self._taken
         return taken
 
@@ -58,4 +58,4 @@ class UninterruptedLock:
 _is_needed = sys.version_info[:2] == (3, 14) and isinstance(threading.RLock(), _thread.RLock)
 
 RLock: Callable[[], threading.RLock] = UninterruptedRLock if _is_needed else threading.RLock
-Lock: Callable[[], threading.Lock] = UninterruptedLock if _is_needed else threading.Lock  # type: ignore[assignment]
+Lock: Callable[[], threading.Lock] = UninterruptedLock if _is_needed else threading.Lock  # type: ignore[assignment]  # of another class

@@ -1,1 +1,1 @@
-"""One server session: what is known of it, what a borrow did to it, and how it is made clean."""
+"""One server session: what is known of it, what a borrow did to it, and how it is reset."""

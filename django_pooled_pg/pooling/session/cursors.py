@@ -7,8 +7,8 @@ connection itself.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from ..work import work
+from ..work.work import Work
+from .running import Statement, copy_for, rows_for, steers_transaction
 from .statements import CHANGES, effect_after, effect_of
 from .use import RETURNED_HANDLE, Use, of_psycopg, use_of
 
@@ -51,81 +53,6 @@ def noting(factory: Any, *, server: bool = False) -> Any:
         return factory
     cursor_class: Any = factory
     return _noting(cursor_class, server)
-
-
-# What ends transactions, and parts of them, is neither refused nor canceled.
-_STEERS = ("ROLLBACK", "RELEASE", "SAVEPOINT")
-
-
-def _steers_transaction(query: Query) -> bool:
-    return type(query) is str and query.startswith(_STEERS)
-
-
-def run_for(
-    mine: work.Work, use: Use, statement: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    """Run a statement for a piece of work: it is canceled when that isn't wanted any more."""
-    with _statement_of(mine, use):
-        return statement(*args, **kwargs)
-
-
-class _statement_of:
-    """While a statement runs for a piece of work."""
-
-    __slots__ = ("_began", "_mine", "_use")
-
-    def __init__(self, mine: work.Work, use: Use) -> None:
-        self._mine = mine
-        self._use = use
-
-    def __enter__(self) -> None:
-        use, mine = self._use, self._mine
-        self._began = monotonic()
-        mine.begin_statement(use, use.session.stops)
-        use.is_watched, use.work = True, mine
-
-    def __exit__(self, kind: object, error: BaseException | None, *args: object) -> None:
-        use, mine = self._use, self._mine
-        use.is_watched = False
-        seconds = monotonic() - self._began
-        try:
-            mine.note_statement(seconds)
-            if isinstance(error, psycopg.OperationalError) and use.cancel is not None:
-                what = f"a statement was canceled after {seconds:.2f} s"
-                raise mine.error(use.session.stops, what) from error
-        finally:
-            mine.end_statement(use)
-
-
-def _run_as(name: str) -> Any:
-    """Return the method of that name, which runs for the work of its caller."""
-
-    def run(self: NotingCursor, *args: Any, **kwargs: Any) -> Any:
-        method, use = getattr(super(NotingServerCursor, self), name), self._use
-        if work.in_use and (mine := work.current()) is not None and not use.is_watched:
-            return run_for(mine, use, method, *args, **kwargs)
-        return method(*args, **kwargs)
-
-    return run
-
-
-def _stream_for(mine: work.Work, use: Use, rows: Any) -> Iterator[Any]:
-    with closing(rows):
-        while True:
-            with _statement_of(mine, use):
-                row = next(rows, _END)
-            if row is _END:
-                return
-            yield row
-
-
-_END = object()
-
-
-@contextmanager
-def _copy_for(mine: work.Work, use: Use, copying: Any) -> Iterator[Any]:
-    with _statement_of(mine, use), copying as copy:
-        yield copy
 
 
 # Some packages make a class for each connection: those mustn't pile up here.
@@ -204,39 +131,44 @@ class NotingCursor(_Base):
         tags = [result.command_status for result in self._results]
         self._use.note_statement(sql, effect_after(sql, tags))
 
+    def _work_of(self, query: Query = None) -> Work | None:
+        """Return the work that a statement runs for, if there is any."""
+        if steers_transaction(query) or self._use.is_of_nobody:
+            return None
+        return work.current()
+
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
         use = self._use
-        if (
-            work.in_use
-            and (mine := work.current()) is not None
-            and not use.is_watched
-            and not _steers_transaction(query)
-        ):
-            return run_for(mine, use, self.execute, query, params, **kwargs)
         started = monotonic()
         try:
+            if work.in_use and (mine := self._work_of(query)) is not None:
+                with Statement(mine, use):
+                    return self._run(query, params, kwargs)
             # A statement known to leave nothing: nearly all of them are.
             if type(query) is str and not kwargs and not effect_of(query):
                 return self._factory.execute(self, query, params)
-            sql = self._note(query)
-            result = super().execute(query, params, **kwargs)
-            self._note_results(sql)
-            return result
+            return self._run(query, params, kwargs)
         except ReadOnlySqlTransaction:
             use.refused_to_write = True
             raise
         finally:
             use.worked += monotonic() - started
 
+    def _run(self, query: Query, params: Any, kwargs: dict[str, Any]) -> Any:
+        if type(query) is str and not kwargs and not effect_of(query):
+            return self._factory.execute(self, query, params)
+        sql = self._note(query)
+        result = super().execute(query, params, **kwargs)
+        self._note_results(sql)
+        return result
+
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
-        use = self._use
-        if work.in_use and (mine := work.current()) is not None and not use.is_watched:
-            run_for(mine, use, self.executemany, query, *args, **kwargs)
-            return
+        use, mine = self._use, self._work_of()
         sql = self._note(query)
         started = monotonic()
         try:
-            super().executemany(query, *args, **kwargs)
+            with nullcontext() if mine is None else Statement(mine, use):
+                super().executemany(query, *args, **kwargs)
             self._note_results(sql)
         except ReadOnlySqlTransaction:
             use.refused_to_write = True
@@ -247,14 +179,14 @@ class NotingCursor(_Base):
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
         rows = super().stream(query, *args, **kwargs)
-        mine = work.current()
-        return rows if mine is None else _stream_for(mine, self._use, rows)
+        mine = self._work_of()
+        return rows if mine is None else rows_for(mine, self._use, rows)
 
     def copy(self, statement: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(statement)
         copying = super().copy(statement, *args, **kwargs)
-        mine = work.current()
-        return copying if mine is None else _copy_for(mine, self._use, copying)
+        mine = self._work_of()
+        return copying if mine is None else copy_for(mine, self._use, copying)
 
     def close(self) -> None:
         self._factory.close(self)
@@ -275,6 +207,17 @@ class NotingCursor(_Base):
         if is_open:
             self._open = None
             self._use.cursor_is_gone()
+
+
+def _run_as(name: str) -> Any:
+    """Return the method of that name, which runs for the work of its caller."""
+
+    def run(self: NotingCursor, *args: Any, **kwargs: Any) -> Any:
+        method, mine = getattr(super(NotingServerCursor, self), name), self._work_of()
+        with nullcontext() if mine is None else Statement(mine, self._use):
+            return method(*args, **kwargs)
+
+    return run
 
 
 class NotingServerCursor(NotingCursor):

@@ -17,7 +17,8 @@ import psycopg.generators
 
 from ..work import work
 from ..work.stops import Stops
-from .cursors import NotingCursor, note_statements, noting, run_for
+from .cursors import NotingCursor, note_statements, noting
+from .running import Statement
 from .session import Session, remember, session_of
 from .statements import CHANGES
 from .use import Use, begin_unused, of_psycopg, refuse, set_attribute, use_of
@@ -28,6 +29,11 @@ else:
     _Base = object
 
 
+# What psycopg runs as a block ends.
+_ENDS = {
+    getattr(getattr(cls, "_exit_gen", None), "__code__", None)
+    for cls in (psycopg.Transaction, psycopg.Pipeline)
+} - {None}
 _OF_CONNECTIONS = (
     "commit",
     "rollback",
@@ -107,6 +113,8 @@ class _RawHandle(_Base):
     """The connection as its borrower has it: it notes what is done with it."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_pipeline" and _ends_unheard(self):
+            raise GeneratorExit
         _current(self)  # if it was taken away, that is why
         of_class = getattr(super(), "__getattr__", None)
         if of_class is not None:
@@ -171,13 +179,17 @@ class _RawHandle(_Base):
         super().add_notify_handler(callback)
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        code = getattr(gen, "gi_code", None)
+        if code in _ENDS and _ends_unheard(self):
+            return None
         use = _current(self)
         use.handled = True
-        if getattr(gen, "gi_code", None) not in _HARMLESS:
+        if code not in _HARMLESS:
             # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
             use.note(CHANGES, "a cursor of psycopg's own")
-            if work.in_use and (mine := work.current()) is not None and not use.is_watched:
-                return run_for(mine, use, super().wait, gen, *args, **kwargs)
+            if work.in_use and (mine := work.current()) is not None:
+                with Statement(mine, use):
+                    return super().wait(gen, *args, **kwargs)
         return super().wait(gen, *args, **kwargs)
 
 
@@ -188,10 +200,18 @@ class _Info(psycopg.ConnectionInfo):
         self._handle = handle
 
     @property
-    def pgconn(self) -> Any:  # type: ignore[override]
+    def pgconn(self) -> Any:  # type: ignore[override]  # an attribute there
         if not of_psycopg(sys._getframe(1)):
             _current(self._handle).doubt = "libpq's connection was used directly"
         return self._handle.__dict__["pgconn"]
+
+
+def _ends_unheard(handle: Any) -> bool:
+    """Tell whether a generator with an open block is collected, and has nothing to end any more.
+
+    Nobody could catch what it raises; Python would print it.
+    """
+    return use_of(handle).is_of_nobody and sys.exc_info()[0] is GeneratorExit
 
 
 def _current(handle: Any) -> Use:

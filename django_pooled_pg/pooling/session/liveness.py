@@ -19,7 +19,7 @@ from psycopg.pq.abc import PGresult
 
 from ..process.peers import has_hung_up
 
-# Seconds a server may take to answer a connection that is to be lent or cleaned.
+# Seconds a server may take to answer a connection that is to be lent or reset.
 ANSWER_LIMIT = 2.0
 
 _READABLE = select.POLLIN

@@ -44,9 +44,12 @@ _BLANKS = r"[ \t\n\r\f\v]*"
 _TOKEN = re.compile(
     # \Z: blanks at the end would be tried again and again otherwise.
     rf"{_BLANKS}(?:"
+    # What begins nothing else. Said by what it is, not by what it isn't: `re` takes 2 ms at each
+    # start for a set that goes beyond \uffff.
+    r"(?P<other>(?:[\x00-!#&(-,.0-:<-@\[-^`{-\x7f]+"
     # psycopg's placeholders where there are many of them: in VALUES and IN. The limit is for the
     # memory that repeating takes.
-    r"(?P<other>(?:[^A-Za-z_'\"$;/%\-\x80-\U0010ffff]+|'[^']*'|%s(?=[,)])|%|-(?!-)|/(?!\*)"
+    r"|'[^']*'|%s(?=[,)])|%|-(?!-)|/(?!\*)"
     rf"|\$(?!{_TAG}\$)){{1,500}})"
     r'|"(?P<name>[^"]*)"'
     r"|(?P<escaped>[eE]')"

@@ -52,7 +52,7 @@ _Connection = psycopg.Connection[Any]
 IDLE = int(TransactionStatus.IDLE)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Session:
     """One server session, from connect to disconnect. Times are `time.monotonic()` readings."""
 
@@ -159,8 +159,8 @@ def parameters_of(connection: _Connection) -> list[bytes | None]:
 
 def _cursor_class_of(connection: _Connection) -> Any:
     factory = connection.cursor_factory
-    if type(connection).cursor is not psycopg.Connection.cursor:
-        return None  # the connection's class makes its own
+    if getattr(type(connection), "cursor", None) is not psycopg.Connection.cursor:
+        return None  # the connection's class makes its own, or it is a proxy
     return factory if getattr(factory, "notes_statements", False) else None
 
 

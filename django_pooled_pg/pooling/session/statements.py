@@ -77,7 +77,7 @@ _MADE = {
 # psycopg's %(...)s, with a name that would mean something where it isn't one.
 _ODD_NAME = re.compile(r"%\([^)%]*?(?:['\"$;%\n\r]|--|/\*)")
 # DO and CALL may do whatever there is.
-_PREPARES = re.compile(r"\b(?:PREPARE|DO|CALL)\b", re.IGNORECASE)
+_PREPARES = r"(?i)\b(?:PREPARE|DO|CALL)\b"
 # Characters: of a statement that is remembered, of all of those, and what an entry adds.
 _LONGEST = 20_000
 _MOST = 4_000_000
@@ -282,7 +282,7 @@ def effect_after(sql: str, tags: Iterable[bytes | None]) -> int:
 
 def prepares(sql: str) -> bool:
     """Tell whether a statement may be a `PREPARE`, or run one."""
-    return _PREPARES.search(sql) is not None
+    return re.search(_PREPARES, sql) is not None
 
 
 def command_of(sql: str) -> str:

@@ -68,8 +68,8 @@ class Use:
     is_of_nobody = False
     # The cancel request that is under way, or that nobody has seen the end of.
     cancel: Cancel | None = None
-    # Whether its statement runs for some work, and for which one did last.
-    is_watched = False
+    # The statement that runs for some work, and that work, or the last one.
+    statement: object = None
     work: Work | None = None
     # Who wants to know when the last open cursor is closed.
     watcher: Callable[[], Watcher | None] | None = None
@@ -133,21 +133,6 @@ class Use:
             if watcher is not None:
                 watcher.unused()
 
-    # Stoppable, by the thread that watches work.
-
-    def stop(self, work: Work) -> None:
-        """Have the server cancel the statement that runs."""
-        if self.cancel is not None and not self.cancel.is_to_be_repeated():
-            return
-        # First said, then looked; its borrower does it the other way round. One of the two sees the
-        # other: who ends the statement, or the borrow, waits for the answer.
-        self.cancel = cancel = Cancel(self.session.stops.pool_name)
-        if self in work.running and self.quick is not RETURNED_HANDLE:
-            cancel.send(self.quick)
-        else:
-            self.cancel = None
-            cancel.withdraw()
-
     def end_cancel(self) -> None:
         """Wait until no cancel request is under way, some seconds at most.
 
@@ -201,7 +186,6 @@ class _ReturnedPGconn:
 
 class _OfNobody(Use):
     is_of_nobody = True
-    is_watched = True  # by nobody, but there is no need
 
     def __init__(self) -> None:
         self.open_cursors = []

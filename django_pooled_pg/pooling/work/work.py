@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from math import inf
+from threading import get_ident
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from django.db import OperationalError
 
@@ -32,17 +33,10 @@ LOOK_EVERY = 0.05
 class Stoppable(Protocol):
     """What a piece of work does at the moment: it runs a statement, or waits for a connection."""
 
-    def stop(self, work: Work) -> None:
+    thread_id: int
+
+    def stop(self) -> None:
         """Stop it. Called by the watching thread, again and again until it has stopped."""
-
-
-class UseOfWork(Stoppable, Protocol):
-    """A borrower's use of a session, as far as this module knows it."""
-
-    cancel: Any
-
-    def end_cancel(self) -> None:
-        """Wait until no cancel request is under way."""
 
 
 class Work:
@@ -108,8 +102,13 @@ class Work:
         _current.set(self)
 
     def leave(self) -> None:
-        """End it. Statements of other threads that go on for it are still watched."""
+        """End it. What other threads go on doing for it is still watched."""
         self.has_ended = True
+        # What an interrupt of this thread has left there.
+        mine = get_ident()
+        for each in list(self.running):
+            if each.thread_id == mine:
+                self.running.discard(each)
         # Not by a token: asgiref may have brought the value here from another context.
         _current.set(self.outer)
 
@@ -119,25 +118,16 @@ class Work:
             self.stopped = DEADLINE
         return not self.stopped
 
-    def begin_statement(self, use: UseOfWork, stops: Stops) -> None:
-        """Note that a statement runs. Raises what `error()` returns if it isn't wanted any more."""
-        if self.stopped or monotonic() >= self.until:
-            self.is_wanted()
+    def require(self, stops: Stops) -> None:
+        """Raise what `error()` returns if it isn't wanted any more."""
+        if not self.is_wanted():
             raise self.error(stops, "no further statement is run for it")
-        self.running.add(use)
 
-    def end_statement(self, use: UseOfWork) -> None:
-        """Note that a statement has ended."""
-        # First this, second that; who stops it does it the other way round.
-        self.running.discard(use)
-        if use.cancel is not None:
-            use.end_cancel()
-
-    def note_statement(self, seconds: float) -> None:
+    def note_worked(self, seconds: float) -> None:
         """Note that a statement took so many seconds."""
         self._spend("worked", seconds)
 
-    def note_wait(self, seconds: float) -> None:
+    def note_waited(self, seconds: float) -> None:
         """Note that waiting for a connection took so many seconds."""
         self._spend("waited", seconds)
 
@@ -186,7 +176,7 @@ class Work:
             self._look_at_limits(now)
         if self.stopped:
             for each in list(self.running):
-                each.stop(self)
+                each.stop()
             self.next_look = now + LOOK_EVERY
         return self.next_look
 

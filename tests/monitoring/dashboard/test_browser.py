@@ -16,7 +16,7 @@ from django_pooled_pg.monitoring.dashboard import page as html
 from django_pooled_pg.monitoring.dashboard.data import View
 from django_pooled_pg.monitoring.figures import percentile
 from django_pooled_pg.monitoring.server import ServerSide
-from django_pooled_pg.pooling.statistics import BOUNDS
+from django_pooled_pg.pooling.counters import BOUNDS
 from tests.monitoring.dashboard.conftest import Say
 from tests.monitoring.dashboard.site import NASTY, busy_pool, holder, many
 from tests.monitoring.dashboard.test_views import SIDE

@@ -1,3 +1,5 @@
+"""`views.py`, with `page.py`, `data.py` and `urls.py`."""
+
 from __future__ import annotations
 
 import json
@@ -19,7 +21,7 @@ from django.test import Client
 from django_pooled_pg.monitoring import endpoint
 from django_pooled_pg.monitoring.dashboard import views
 from django_pooled_pg.monitoring.server import ServerSide, Sessions
-from django_pooled_pg.pooling.statistics import BOUNDS
+from django_pooled_pg.pooling.counters import BOUNDS
 from tests.conftest import MakeWrapper
 from tests.monitoring.dashboard.conftest import Say, logged_in
 from tests.monitoring.dashboard.site import LONG, NASTY, STRICT, busy_pool, holder, many

@@ -1,4 +1,7 @@
-"""Fails when a private seam of psycopg_pool moves: see `backing/base.py`."""
+"""Fails when a private name of psycopg_pool moves: see `backing/base.py`.
+
+And what `pool.py`, `null.py` and `claim.py` make of them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pytest
 from psycopg_pool import ConnectionPool, NullConnectionPool
 from psycopg_pool import pool as module
 from psycopg_pool.base import AttemptWithBackoff
+from psycopg_pool.sched import Scheduler
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.backing.claim import Claim, ConnectFailed
@@ -65,6 +69,15 @@ def test_methods_exist_with_their_signatures() -> None:
     assert parameters(AttemptWithBackoff.update_delay) == ["self", "now"]
     assert parameters(module.Schedule.__init__) == ["self", "pool", "task", "delay"]
     assert parameters(module.ShrinkPool.__init__) == ["self", "pool"]
+    assert parameters(module.StopWorker.__init__) == ["self", "pool"]
+    assert parameters(Scheduler.enter) == ["self", "delay", "action"]
+
+
+def test_a_worker_takes_its_tasks_one_by_one_from_the_queue(theirs: ConnectionPool) -> None:
+    assert parameters(theirs.worker) == ["q"]
+    assert "task := q.get()" in inspect.getsource(theirs.worker)
+    assert theirs.num_workers == 3
+    assert module.ShrinkPool(theirs).pool() is theirs
 
 
 def test_connecting_goes_through_the_connection_class() -> None:

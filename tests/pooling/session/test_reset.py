@@ -1,3 +1,5 @@
+"""`reset.py`, with what `session.py` remembers of a session that is new."""
+
 from __future__ import annotations
 
 from typing import Any

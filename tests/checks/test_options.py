@@ -23,7 +23,7 @@ def no_web_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def check(**settings: Any) -> list[CheckMessage]:
     config = PoolConfig.from_settings("default", settings)
     assert config is not None
-    return check_options("default", settings, config)
+    return [*check_options("default", settings, config)]
 
 
 def ids(messages: list[CheckMessage]) -> set[str]:

@@ -1,3 +1,5 @@
+"""`server.py`, with what it knows of poolers: `pooler.py`."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

@@ -1,0 +1,65 @@
+"""Owns how many workers a pool has: those that are busy, and one more that waits for a task.
+
+psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that connects
+or resets, and one so that nothing has to wait behind it. Uses psycopg_pool's private names as
+`base.py` says.
+"""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from threading import Thread, current_thread
+from typing import Any
+
+from psycopg_pool.pool import MaintenanceTask, Schedule, StopWorker
+
+
+class Tasks(SimpleQueue[MaintenanceTask]):
+    """The queue of a pool's workers, which calls for another one when the last takes a task.
+
+    psycopg_pool's own has locks that an interrupt of a borrower may leave locked, and with them all
+    workers. Here, what borrowers call is written in C; `get` is for workers, which no interrupt
+    reaches.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The workers that wait, or are about to. A set, whose operations are atomic: of two that take
+        # a task at once, one finds it empty.
+        self.waiting: set[Thread] = set()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> MaintenanceTask:
+        worker = current_thread()
+        self.waiting.add(worker)
+        task = super().get(block, timeout)
+        self.waiting.discard(worker)
+        # Before the task is begun.
+        if not self.waiting and _takes_time(task) and (pool := task.pool()) is not None:
+            hire(pool)
+        return task
+
+
+def _takes_time(task: Any) -> bool:
+    return not isinstance(task, (Schedule, StopWorker)) and not getattr(task, "is_quick", False)
+
+
+def hire(pool: Any) -> None:
+    """Start one more worker, unless there are `num_workers` already or the pool is closed."""
+    with pool._lock:
+        workers = pool._workers
+        if pool._closed or len(workers) >= pool.num_workers:
+            return
+        name = f"{pool.name}-worker-{len(workers)}"
+        worker = Thread(target=pool.worker, args=(pool._tasks,), name=name, daemon=True)
+        # Here, where close() counts whom it tells to stop.
+        workers.append(worker)
+    waiting = pool._tasks.waiting
+    waiting.add(worker)
+    try:
+        worker.start()
+    except RuntimeError:
+        # No more threads, be it for a limit or because the interpreter exits. Those there are go
+        # on, and it is tried again.
+        waiting.discard(worker)
+        with pool._lock:
+            workers.remove(worker)

@@ -1,0 +1,88 @@
+"""The thread that watches work: it sleeps unless there is something to look at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from math import inf
+
+import pytest
+
+from django_pooled_pg.pooling.work import watcher
+from django_pooled_pg.pooling.work.work import Work
+from tests.soak.child import run_in_child
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def no_work() -> Iterator[None]:
+    """What a test leaves would be watched for the next ones, too."""
+    watcher._watched.clear()
+    yield
+    watcher._watched.clear()
+
+
+def watchers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "django_pooled_pg-watcher"]
+
+
+def test_it_stops_work_at_its_deadline() -> None:
+    work = Work(0.05)
+    watcher.watch(work)
+    wait_until(lambda: work.stopped)
+    assert len(watchers()) == 1
+
+
+def test_a_nearer_deadline_wakes_it() -> None:
+    far, near = Work(1000), Work(0.05)
+    watcher.watch(far)
+    watcher.watch(near)
+    wait_until(lambda: near.stopped, within=2)
+    assert not far.stopped
+
+
+def test_it_looks_at_a_client_again_and_again() -> None:
+    looks: list[bool] = []
+
+    def has_gone() -> bool:
+        looks.append(True)
+        return len(looks) >= 3
+
+    work = Work(inf, has_gone)
+    watcher.watch(work)
+    wait_until(lambda: work.is_abandoned)
+
+
+def test_a_client_that_cannot_be_looked_at_disturbs_nobody_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def has_gone() -> bool:
+        raise OSError("no such socket")
+
+    broken, sound = Work(inf, has_gone), Work(0.2)
+    watcher.watch(broken)
+    watcher.watch(sound)
+    wait_until(lambda: sound.stopped)
+    assert not broken.stopped
+    assert "no such socket" in caplog.text
+
+
+def test_it_sleeps_when_there_is_no_work() -> None:
+    work = Work(1000)
+    watcher.watch(work)
+    work.leave()
+    watcher.forget(work)
+    wait_until(lambda: watcher._next_look == inf and not watcher._watched)
+
+
+def test_a_child_has_a_watcher_of_its_own() -> None:
+    watcher.watch(Work(1000))
+
+    def child() -> None:
+        assert not watchers()
+        assert not watcher._watched
+        work = Work(0.05)
+        watcher.watch(work)
+        wait_until(lambda: work.stopped)
+
+    assert run_in_child(child) == 0
