@@ -76,6 +76,15 @@ def test_the_error_says_what_the_time_went_into(make_wrapper: MakeWrapper) -> No
     assert waited + worked + others == pytest.approx(total, abs=0.03)
 
 
+def test_the_error_counts_the_statement_that_was_canceled(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+    with pytest.raises(DeadlineExceeded) as raised, deadline(0.4):
+        run(wrapper)
+    found = re.search(r"canceled after (.+) s\. .* (\S+) s into statements", str(raised.value))
+    assert found is not None
+    assert found[1] == found[2]
+
+
 def test_after_the_deadline_each_further_statement_fails_at_once(
     make_wrapper: MakeWrapper,
 ) -> None:

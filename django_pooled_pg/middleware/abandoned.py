@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
@@ -54,9 +54,13 @@ class _Watched:
     def has_gone(self) -> bool:
         if not self.cancels:
             return False
-        return self.has_left or (self._look is not None and self._look())
+        look = self._look
+        # The second look tells that what was looked at was the client still: a server may close it
+        # when the request is over, and give its number to another one.
+        return self.has_left or (look is not None and look() and self._look is look)
 
     def leave(self) -> None:
+        self._look = None
         self.work.leave()
         watcher.forget(self.work)
 
@@ -103,11 +107,13 @@ class CancelAbandonedMiddleware:
             watched.leave()
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        watched = self._begin(request, None)
+        # Django cancels the view when its client has gone. What threads do for it goes on; where
+        # sync middleware is in between, nobody here hears of it before that is through.
+        task = current_task()
+        watched = self._begin(request, None if task is None else lambda: task.cancelling() > 0)
         try:
             return _answer(request, await self.get_response(request), watched)
         except CancelledError:
-            # Django cancels the view when its client has gone. What threads do for it goes on.
             watched.has_left = True
             if watched.cancels:
                 watched.work.abandon()
@@ -215,11 +221,14 @@ _said: set[str] = set()
 
 
 def _say_unknown(request: HttpRequest) -> None:
-    server = str(request.META.get("SERVER_SOFTWARE", ""))
+    if hasattr(request, "scope"):
+        server = "ASGI, because of sync-only middleware after it in MIDDLEWARE"
+    else:
+        server = str(request.META.get("SERVER_SOFTWARE", ""))
     if server and server not in _said:  # Django's test client has none
         _said.add(server)
         logger.warning(
-            "CancelAbandonedMiddleware does nothing under %s, which doesn't let it know whether a "
-            "client has gone",
+            "CancelAbandonedMiddleware isn't told when clients leave, and cancels nothing for those "
+            "who do, under %s",
             printable(server),
         )

