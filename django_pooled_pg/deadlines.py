@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from .pooling.work import watcher
-from .pooling.work.work import Work, innermost
+from .pooling.work.work import Work, context
 from .seconds import checked_seconds
 
 P = ParamSpec("P")
@@ -38,15 +38,12 @@ class deadline:
         self._seconds = checked_seconds(seconds, "deadline()")
 
     def __enter__(self) -> None:
-        work = Work(self._seconds)
-        work.enter()
-        watcher.watch(work)
+        watcher.enter(Work(self._seconds))
 
     def __exit__(self, *error: object) -> None:
-        work = innermost()
+        work = context.get()
         if work is not None:
-            work.leave()
-            watcher.forget(work)
+            watcher.leave(work)
 
     async def __aenter__(self) -> None:
         self.__enter__()

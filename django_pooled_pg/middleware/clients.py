@@ -22,14 +22,12 @@ def look_for(request: HttpRequest) -> Look | None:
     environ = getattr(request, "environ", None)
     if not environ:
         return None  # ASGI servers let Django cancel the view
-    for find in (_gunicorns, _waitress, _uwsgis, _runservers):
+    if (socket := environ.get("gunicorn.socket")) is not None:
+        return _look_at(socket)
+    for find in (_waitress, _uwsgis, _runservers):
         if (look := find(environ)) is not None:
             return look
     return None
-
-
-def _gunicorns(environ: dict[str, Any]) -> Look | None:
-    return _look_at(environ.get("gunicorn.socket"))
 
 
 def _waitress(environ: dict[str, Any]) -> Look | None:
@@ -55,13 +53,12 @@ def _runservers(environ: dict[str, Any]) -> Look | None:
     # https://github.com/django/django/blob/main/django/core/servers/basehttp.py
     stream = getattr(environ.get("wsgi.input"), "_read", None)
     raw = getattr(getattr(stream, "__self__", None), "raw", None)
-    return _look_at(getattr(raw, "_sock", None))
+    socket = getattr(raw, "_sock", None)
+    return None if socket is None else _look_at(socket)
 
 
-def _look_at(socket: Any) -> Look | None:
+def _look_at(socket: Any) -> Look:
     """Return what looks at a socket, or at the number of one."""
-    if socket is None:
-        return None
 
     def look() -> bool:
         # A socket that was closed is -1: its request is over.

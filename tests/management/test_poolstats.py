@@ -258,8 +258,7 @@ def test_a_holder_whose_client_has_gone(
     has_gone = False
     work = Work(has_gone=lambda: has_gone)
     asked = ("--holders", "1000")
-    work.enter()
-    watcher.watch(work)
+    watcher.enter(work)
     try:
         fetch(wrapper, "SELECT 1")
         assert "WORK" not in poolstats(*asked)
@@ -270,8 +269,7 @@ def test_a_holder_whose_client_has_gone(
         holders = json.loads(poolstats("--json", *asked))["holders"]
         (holder,) = [each for each in holders if each["alias"] == wrapper.alias]
     finally:
-        work.leave()
-        watcher.forget(work)
+        watcher.leave(work)
     assert re.search(rf"^{wrapper.alias} .* abandoned  ", printed, re.MULTILINE)
     assert f"{wrapper.alias}: stopped: 1 abandoned at work." in printed
     assert (holder["abandoned"], holder["remaining_seconds"]) == (True, None)

@@ -36,7 +36,7 @@ from django_pooled_pg import (
 from django_pooled_pg.middleware import CancelAbandonedMiddleware
 from django_pooled_pg.middleware import abandoned as module
 from django_pooled_pg.pooling.work import watcher
-from django_pooled_pg.pooling.work.work import current, innermost
+from django_pooled_pg.pooling.work.work import context, current
 from tests.conftest import MakeWrapper
 from tests.support.queries import connect, hold
 from tests.support.waiting import wait_until
@@ -189,7 +189,7 @@ def assert_canceled(response: Any, caplog: pytest.LogCaptureFixture, url: str) -
     assert level == "INFO"
     assert f"{url}: its client has gone after" in said
     assert not any(record.exc_info for record in caplog.records)
-    assert innermost() is None
+    assert context.get() is None
     assert site.wrapper.pool.statistics().in_use <= 1
     with site.wrapper.cursor() as cursor:  # it is as good as before
         cursor.execute("SELECT 1")
@@ -398,7 +398,7 @@ def test_an_answer_of_an_async_stack() -> None:
     response = asyncio.run(AsyncClient().get("/fine"))
     assert response.content == b"fine"
     assert site.seen[0] is not None
-    assert innermost() is None
+    assert context.get() is None
 
 
 # Deadlines
@@ -471,11 +471,11 @@ def test_threads_that_serve_many_begin_each_request_anew(
     def serve() -> None:
         with leaving_client(database) as gone:
             assert client.get("/slow", **{"gunicorn.socket": gone}).status_code == 499
-        assert innermost() is None
+        assert context.get() is None
         ours, theirs = socket.socketpair()
         with closing(ours), closing(theirs):
             assert client.get("/briefly", **{"gunicorn.socket": ours}).status_code == 200
-        assert innermost() is None
+        assert context.get() is None
         site.wrapper.close()
 
     with ThreadPoolExecutor(1) as executor:
@@ -528,15 +528,15 @@ def test_a_number_that_was_given_to_another_socket_is_not_the_clients() -> None:
     looks: list[bool] = []
 
     def look() -> bool:
-        watched.leave()  # the request ends; its socket's number is another one's from here on
+        watched.client = None  # the request ends; its socket's number is another one's from here on
         looks.append(True)
         return True
 
     request = HttpRequest()
     request.method = "GET"
     watched = module._Watched(request, look, 0.0, float("inf"))
-    watched.work.enter()
-    assert not watched.has_gone()
+    watcher.enter(watched)
+    assert not watched._has_left()
     assert looks == [True]
-    assert not watched.has_gone()
+    assert not watched._has_left()
     assert looks == [True]

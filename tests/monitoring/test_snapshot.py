@@ -119,13 +119,11 @@ def visited() -> Iterator[socket.socket]:
 
     work = Work(has_gone=has_gone)
     with ours, theirs:
-        work.enter()
-        watcher.watch(work)
+        watcher.enter(work)
         try:
             yield theirs
         finally:
-            work.leave()
-            watcher.forget(work)
+            watcher.leave(work)
 
 
 def test_a_client_that_leaves_during_a_statement_is_counted_and_shown(
