@@ -109,13 +109,18 @@ class Work:
         for each in list(self.running):
             if each.thread_id == mine:
                 self.running.discard(each)
-        # Not by a token: asgiref may have brought the value here from another context.
-        _current.set(self.outer)
+        # Not by a token: asgiref may have brought the value here from another context. And not where
+        # other work has begun since, and goes on.
+        if _current.get() is self:
+            _current.set(self.outer)
 
     def is_wanted(self) -> bool:
         """Tell whether it is wanted still, as far as is known."""
-        if not self.stopped and monotonic() >= self.until:
-            self.stopped = DEADLINE
+        if not self.stopped:
+            if self._client.is_abandoned:
+                self.stopped = ABANDONED
+            elif monotonic() >= self.until:
+                self.stopped = DEADLINE
         return not self.stopped
 
     def require(self, stops: Stops) -> None:

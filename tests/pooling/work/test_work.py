@@ -43,6 +43,19 @@ def test_inner_work_has_what_limits_the_outer() -> None:
         outer.leave()
 
 
+def test_work_within_what_was_abandoned_is_not_wanted() -> None:
+    outer = Work(inf, lambda: True)
+    outer.enter()
+    try:
+        inner = Work(100)
+        outer.abandon()
+        assert not inner.is_wanted()
+        assert not Work(100).is_wanted()
+        assert inner.is_abandoned
+    finally:
+        outer.leave()
+
+
 def test_a_client_is_asked_only_after_some_patience() -> None:
     asked: list[float] = []
 
