@@ -45,8 +45,10 @@ def leave(work: Work) -> None:
     work.has_ended = True
     if work.running:
         work.forget_interrupted()
-    # Not by a token: asgiref may have brought the value here from another context.
-    all_work.context.set(work.outer)
+    # Not by a token: asgiref may have brought the value here from another context. And not where
+    # other work has begun since, and goes on.
+    if all_work.context.get() is work:
+        all_work.context.set(work.outer)
     if not work.running:
         _watched.discard(work)
 

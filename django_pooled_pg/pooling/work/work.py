@@ -105,8 +105,11 @@ class Work:
 
     def is_wanted(self) -> bool:
         """Tell whether it is wanted still, as far as is known."""
-        if not self.stopped and monotonic() >= self.until:
-            self.stopped = DEADLINE
+        if not self.stopped:
+            if self._client.is_abandoned:
+                self.stopped = ABANDONED
+            elif monotonic() >= self.until:
+                self.stopped = DEADLINE
         return not self.stopped
 
     def require(self, stops: Stops) -> None:

@@ -74,6 +74,7 @@ def test_a_client_that_cannot_be_looked_at_disturbs_nobody_else(
 
 
 def test_it_sleeps_when_there_is_no_work() -> None:
+    watcher._watched.clear()  # other tests leave theirs
     work = Work(1000)
     watch(work)
     watcher.leave(work)

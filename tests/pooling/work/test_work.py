@@ -44,6 +44,19 @@ def test_inner_work_has_what_limits_the_outer() -> None:
         watcher.leave(outer)
 
 
+def test_work_within_what_was_abandoned_is_not_wanted() -> None:
+    outer = Work(inf, lambda: True)
+    watcher.enter(outer)
+    try:
+        inner = Work(100)
+        outer.abandon()
+        assert not inner.is_wanted()
+        assert not Work(100).is_wanted()
+        assert inner.is_abandoned
+    finally:
+        watcher.leave(outer)
+
+
 def test_a_client_is_asked_only_after_some_patience() -> None:
     asked: list[float] = []
 
