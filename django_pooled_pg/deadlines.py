@@ -7,8 +7,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from asgiref.sync import iscoroutinefunction
+
 from .pooling.work import watcher
-from .pooling.work.work import Work, innermost
+from .pooling.work.work import Work, context
 from .seconds import checked_seconds
 
 P = ParamSpec("P")
@@ -28,6 +30,7 @@ class deadline:
     ends: both raise `DeadlineExceeded`, and so does each further statement in the block, at once.
     Code that doesn't use the database goes on: nothing is raised at the end of the block either.
     What ends a transaction (`COMMIT`, `ROLLBACK`, savepoints) is neither canceled nor refused.
+    A generator that yields within such a block limits those who go on meanwhile, too.
 
     Raises `TypeError` or `ValueError` for anything that isn't a possible number of seconds.
     """
@@ -36,17 +39,31 @@ class deadline:
         if callable(seconds):
             raise TypeError("deadline needs a number of seconds: write @deadline(2.5)")
         self._seconds = checked_seconds(seconds, "deadline()")
+        # Of its blocks that go on: several, where it is kept and used again and again.
+        self._works: list[Work] = []
 
     def __enter__(self) -> None:
         work = Work(self._seconds)
-        work.enter()
-        watcher.watch(work)
+        # First of all: an interrupt may come before the block begins, and __del__ ends what is here.
+        self._works.append(work)
+        watcher.enter(work)
 
     def __exit__(self, *error: object) -> None:
-        work = innermost()
-        if work is not None:
-            work.leave()
-            watcher.forget(work)
+        work = self._work_here()
+        watcher.leave(work)
+        self._works.remove(work)
+
+    def __del__(self) -> None:
+        for work in getattr(self, "_works", ()):
+            work.has_ended = True
+
+    def _work_here(self) -> Work:
+        work = context.get()
+        # Blocks need not end in the order in which they began: generators suspend within them.
+        while work is not None and (work.has_ended or work not in self._works):
+            work = work.outer
+        # One of another context, where such a generator is collected.
+        return work or self._works[-1]
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -57,20 +74,21 @@ class deadline:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError("deadline() can't limit a generator: use it inside, around its work")
-        if inspect.isclass(function):
+        if inspect.isclass(function) or not callable(function):
             raise TypeError("deadline() decorates functions and coroutine functions")
-        if inspect.iscoroutinefunction(function):
+        if iscoroutinefunction(function):
 
             @wraps(function)
             async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self:
+                with deadline(self._seconds):
                     return await function(*args, **kwargs)
 
             return run_async  # type: ignore[return-value]  # a coroutine function, as it was
 
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
+            # One for each call: see __del__.
+            with deadline(self._seconds):
                 return function(*args, **kwargs)
 
         return run

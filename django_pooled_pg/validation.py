@@ -42,9 +42,10 @@ class PoolValidation(BaseDatabaseValidation):
 
 def check_all(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Check the settings of all aliases; registered by the app, so that each start runs it."""
+    from .checks.abandoned import check_abandoned
     from .checks.project import check_settings
 
-    messages = [*check_settings()]
+    messages = [*check_settings(), *check_abandoned()]
     for connection in _engines():
         messages += _check(connection)
     return messages
@@ -54,9 +55,12 @@ def check_deploy(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Check what matters in production; registered by the app for `manage.py check --deploy`."""
+    from .checks.abandoned import check_server_tells
     from .checks.project import check_deployment
 
-    return [*check_deployment()] if any(_config(each) for each in _engines()) else []
+    if not any(_config(each) for each in _engines()):
+        return []
+    return [*check_deployment(), *check_server_tells()]
 
 
 def _engines() -> Iterator[BaseDatabaseWrapper]:

@@ -55,8 +55,8 @@ def _keep_github_anchors(app: Sphinx, doctree: nodes.document) -> None:
 def _hide_constructors(
     app: Sphinx, what: str, name: str, obj: object, options: object, args: str, returns: str
 ) -> tuple[str, str] | None:
-    # What users make themselves takes nothing, but for the collector.
-    made_here = what in ("class", "exception") and not name.endswith("Collector")
+    # What users make themselves takes nothing, but for these.
+    made_here = what in ("class", "exception") and not name.endswith(("Collector", ".deadline"))
     return ("", "") if made_here and args else None
 
 

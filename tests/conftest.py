@@ -13,6 +13,7 @@ from django.db import connection
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import registry
 from django_pooled_pg.pooling.process.borrowers import borrower
+from django_pooled_pg.pooling.work.work import current
 from django_pooled_pg.request_scope import leave
 from tests.support.waiting import wait_until
 
@@ -57,6 +58,7 @@ def nothing_left(django_db_setup: None, django_db_blocker: Any) -> Iterator[None
 def outside_of_requests() -> None:
     """Each test begins there. Django's test client ends no request that it raises an error of."""
     leave(borrower())
+    assert current() is None, "a test before has left work open"
 
 
 @pytest.fixture

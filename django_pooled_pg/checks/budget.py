@@ -19,7 +19,7 @@ def check_budget(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
     processes = serving.processes()
     if processes and processes.number * config.min_size > config.budget:
         yield message(
-            "W010",
+            "W014",
             f"{processes.number} processes ({processes.source}) x 'min_size' {config.min_size} = "
             f"{processes.number * config.min_size} connections are more than the 'budget' of "
             f"{config.budget}: some processes have none, and wait for others' when they need one.",
@@ -30,7 +30,7 @@ def check_budget(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
         shared_dir()
     except RuntimeDirError as ex:
         yield message(
-            "W011",
+            "W015",
             f"The processes can't share their 'budget', and won't connect: {ex}",
             "Set POOLED_PG_RUNTIME_DIR to a folder that only the site's user can use.",
             alias,

@@ -13,8 +13,10 @@ from . import serving
 from .messages import message
 
 KNOWN = {
+    "POOLED_PG_ABANDONED_AFTER",
     "POOLED_PG_METRICS_TOKEN",
     "POOLED_PG_PROCESSES",
+    "POOLED_PG_REQUEST_DEADLINE",
     "POOLED_PG_REQUEST_TIMEOUT",
     "POOLED_PG_RUNTIME_DIR",
     "POOLED_PG_SERVER_TIMING",

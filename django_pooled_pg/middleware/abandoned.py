@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
@@ -20,8 +20,8 @@ from django.http.response import HttpResponseBase
 from ..abandoned import MARK
 from ..pooling.errors import DeadlineExceeded, RequestAbandoned
 from ..pooling.printable import printable
-from ..pooling.work import watcher
-from ..pooling.work.work import DEADLINE, Work
+from ..pooling.work.watcher import enter, leave
+from ..pooling.work.work import ABANDONED, DEADLINE, Work
 from ..seconds import checked_seconds
 from .clients import Look, look_for
 
@@ -38,27 +38,27 @@ _WATCHED = "_django_pooled_pg_watched"
 _CLIENT_CLOSED_REQUEST = 499
 
 
-class _Watched:
-    """A request whose client is watched, unless it has to be finished."""
+class _Watched(Work):
+    """The work on a request whose client is watched, unless it has to be finished."""
 
-    __slots__ = ("_look", "cancels", "has_left", "work")
+    __slots__ = ("cancels", "client", "has_left")
 
     def __init__(self, request: HttpRequest, look: Look | None, patience: float, limit: float):
-        self._look = look
+        # What tells whether its client has gone, while the request goes on.
+        self.client = look
         # Whether it is canceled when its client goes.
         self.cancels = request.method in _SAFE
         # Whether an ASGI server has said so.
         self.has_left = False
-        self.work = Work(limit, self.has_gone, patience)
+        Work.__init__(self, limit, self._has_left, patience)
 
-    def has_gone(self) -> bool:
+    def _has_left(self) -> bool:
         if not self.cancels:
             return False
-        return self.has_left or (self._look is not None and self._look())
-
-    def leave(self) -> None:
-        self.work.leave()
-        watcher.forget(self.work)
+        look = self.client
+        # The second look tells that what was looked at was the client still: a server may close it
+        # when the request is over, and give its number to another one.
+        return self.has_left or (look is not None and look() and self.client is look)
 
 
 class CancelAbandonedMiddleware:
@@ -87,41 +87,46 @@ class CancelAbandonedMiddleware:
             self.process_view = self.aprocess_view  # type: ignore[assignment,method-assign]
         _install()
 
+    # Each request comes through here: no call that isn't needed.
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
+        response: HttpResponseBase
         look = look_for(request)
         if look is None:
             _say_unknown(request)
             if self._limit == inf:
-                response: HttpResponseBase = self.get_response(request)
+                response = self.get_response(request)
                 return response
-        watched = self._begin(request, look)
+        watched = _Watched(request, look, self._patience, self._limit)
+        request.__dict__[_WATCHED] = watched
+        enter(watched)
         try:
-            return _answer(request, self.get_response(request), watched)
+            response = self.get_response(request)
+            if watched.stopped or response.status_code == 500:
+                return _answer(request, response, watched)
+            return response
         finally:
-            watched.leave()
+            watched.client = None
+            leave(watched)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        watched = self._begin(request, None)
+        # Django cancels the view when its client has gone. What threads do for it goes on; where
+        # sync middleware is in between, nobody here hears of it before that is through.
+        watched = _Watched(request, _task_look(), self._patience, self._limit)
+        request.__dict__[_WATCHED] = watched
+        enter(watched)
         try:
             return _answer(request, await self.get_response(request), watched)
         except CancelledError:
-            # Django cancels the view when its client has gone. What threads do for it goes on.
             watched.has_left = True
             if watched.cancels:
-                watched.work.abandon()
-                _log(request, watched.work)
+                watched.abandon()
+                _log(request, watched)
             raise
         finally:
-            watched.leave()
-
-    def _begin(self, request: HttpRequest, look: Look | None) -> _Watched:
-        watched = _Watched(request, look, self._patience, self._limit)
-        setattr(request, _WATCHED, watched)
-        watched.work.enter()
-        watcher.watch(watched.work)
-        return watched
+            watched.client = None
+            leave(watched)
 
     def process_view(self, request: HttpRequest, view: Any, *args: Any) -> None:
         cancels = getattr(view, MARK, None)
@@ -133,6 +138,21 @@ class CancelAbandonedMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return _response_to(request, exception)
+
+
+def _task_look() -> Look | None:
+    """Return what tells that this task was canceled, and has not been called back since."""
+    task, seen = current_task(), 0
+    if task is None:
+        return None
+
+    def look() -> bool:
+        # `asyncio.timeout()` cancels the task, too, but takes that back at once.
+        nonlocal seen
+        seen = seen + 1 if task.cancelling() else 0
+        return seen > 1
+
+    return look
 
 
 def configured() -> tuple[float, float]:
@@ -152,10 +172,9 @@ def configured() -> tuple[float, float]:
 def _answer(
     request: HttpRequest, response: HttpResponseBase, watched: _Watched
 ) -> HttpResponseBase:
-    if watched.work.is_abandoned:
-        _log(request, watched.work)
-    exception = getattr(request, _EXCEPTION, None)
-    if exception is None or response.status_code != 500:
+    if watched.stopped == ABANDONED:
+        _log(request, watched)
+    if response.status_code != 500 or (exception := getattr(request, _EXCEPTION, None)) is None:
         return response
     response.close()
     return _response_to(request, exception) or response
@@ -168,7 +187,7 @@ def _response_to(request: HttpRequest, exception: Exception) -> HttpResponse | N
         # Django's: else it warns of the status.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
-    if isinstance(exception, DeadlineExceeded) and watched and watched.work.stopped == DEADLINE:
+    if isinstance(exception, DeadlineExceeded) and watched and watched.stopped == DEADLINE:
         said = printable(request.path), printable(str(exception))
         logger.error("503 for %s: %s", *said, extra={"request": request})
         return HttpResponse(
@@ -215,11 +234,14 @@ _said: set[str] = set()
 
 
 def _say_unknown(request: HttpRequest) -> None:
-    server = str(request.META.get("SERVER_SOFTWARE", ""))
+    if hasattr(request, "scope"):
+        server = "ASGI, because of sync-only middleware after it in MIDDLEWARE"
+    else:
+        server = str(request.META.get("SERVER_SOFTWARE", ""))
     if server and server not in _said:  # Django's test client has none
         _said.add(server)
         logger.warning(
-            "CancelAbandonedMiddleware does nothing under %s, which doesn't let it know whether a "
-            "client has gone",
+            "CancelAbandonedMiddleware isn't told when clients leave, and cancels nothing for those "
+            "who do, under %s",
             printable(server),
         )

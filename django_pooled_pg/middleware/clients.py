@@ -6,18 +6,13 @@ if there were none.
 
 from __future__ import annotations
 
-import logging
-import select
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
 
-logger = logging.getLogger(__package__)
-
-# The peer has closed its side: whatever of its data isn't read yet, as a second request may be.
-_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+from ..pooling.process.peers import has_hung_up
 
 Look = Callable[[], bool]
 
@@ -27,19 +22,19 @@ def look_for(request: HttpRequest) -> Look | None:
     environ = getattr(request, "environ", None)
     if not environ:
         return None  # ASGI servers let Django cancel the view
-    for find in (_gunicorns, _waitress, _uwsgis, _runservers):
+    if (socket := environ.get("gunicorn.socket")) is not None:
+        return _look_at(socket)
+    for find in (_waitress, _uwsgis, _runservers):
         if (look := find(environ)) is not None:
             return look
     return None
 
 
-def _gunicorns(environ: dict[str, Any]) -> Look | None:
-    return _look_at(environ.get("gunicorn.socket"))
-
-
 def _waitress(environ: dict[str, Any]) -> Look | None:
     look: Look | None = environ.get("waitress.client_disconnected")
-    return look
+    # Unless it looks ahead, it never says that a client has.
+    settings = getattr(getattr(look, "__self__", None), "adj", None)
+    return look if getattr(settings, "channel_request_lookahead", 1) else None
 
 
 def _uwsgis(environ: dict[str, Any]) -> Look | None:
@@ -58,21 +53,16 @@ def _runservers(environ: dict[str, Any]) -> Look | None:
     # https://github.com/django/django/blob/main/django/core/servers/basehttp.py
     stream = getattr(environ.get("wsgi.input"), "_read", None)
     raw = getattr(getattr(stream, "__self__", None), "raw", None)
-    return _look_at(getattr(raw, "_sock", None))
+    socket = getattr(raw, "_sock", None)
+    return None if socket is None else _look_at(socket)
 
 
-def _look_at(socket: Any) -> Look | None:
+def _look_at(socket: Any) -> Look:
     """Return what looks at a socket, or at the number of one."""
-    if socket is None:
-        return None
 
     def look() -> bool:
         # A socket that was closed is -1: its request is over.
         number = socket if isinstance(socket, int) else socket.fileno()
-        if number < 0:
-            return False
-        poll = select.poll()
-        poll.register(number, _GONE)
-        return any(events & _GONE for _, events in poll.poll(0))
+        return number >= 0 and has_hung_up(number)
 
     return look

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from django.conf import settings
+
+from .advice_known import Known
 from .advice_rules import RULES
 from .figures import total
-from .known import Known
 from .report import ProcessReport
 from .server import ServerSide
 
@@ -49,4 +51,8 @@ def _known(alias: str, reports: Sequence[ProcessReport], server: ServerSide | No
         sum=total(pools),
         holders=[holder for report in reports for holder in report.holders(alias)],
         server=server if server is not None and server.error is None else None,
+        # By the name of the class: a site may have one of its own, derived from ours.
+        cancels_abandoned=any(
+            path.endswith("CancelAbandonedMiddleware") for path in settings.MIDDLEWARE
+        ),
     )

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from .advice_known import ENOUGH, Known, count, product
 from .columns import duration
-from .known import Known
 
-# Below this many borrows, or returns, shares and percentiles say little.
-ENOUGH = 100
 # What is no more than this hurts nobody.
 _SHORT_WAIT = 0.01  # seconds
 _SHORT_IDLING = 10.0  # seconds, in a transaction
@@ -26,8 +24,7 @@ _MANY_FAILED = 0.05
 _MANY_CONNECTS = 0.1
 _MANY_PINNED = 0.2  # by borrows
 _MANY_RESETS = 0.2  # by returns
-# Of the time held, what the database works, if connections are held for its sake.
-_WORKS_ENOUGH = 0.3
+_MANY_STOPPED = 0.05  # by borrows, and those who left before they had one
 
 
 # The rules
@@ -38,8 +35,8 @@ def _paused(known: Known) -> str | None:
     if not paused:
         return None
     return (
-        f"{paused} of {_count(len(known.pools), 'pool')} paused, "
-        f"{_count(known.sum['waiting'], 'borrower')} waiting: let them go on with "
+        f"{paused} of {count(len(known.pools), 'pool')} paused, "
+        f"{count(known.sum['waiting'], 'borrower')} waiting: let them go on with "
         "`manage.py poolctl resume`."
     )
 
@@ -60,15 +57,47 @@ def _exhausted(known: Known) -> str | None:
         return None
     timeout, longest = known.sum["timeout"], known.sum["held"]["max"]
     said = (
-        f"{_count(exhausted, 'borrower')} turned away, {known.sum['borrows']} got a connection "
+        f"{count(exhausted, 'borrower')} turned away, {known.sum['borrows']} got a connection "
         f"(timeout {duration(timeout)})"
     )
     if longest < timeout:
         raised = "the budget" if known.has_spent_budget else "max_size"
         return f"{said}; connections were held {duration(longest)} at most: raise {raised}."
+    said += (
+        f"; connections were held up to {duration(longest)}: find out by whom, with `--holders` "
+        "now and with leak_threshold in the log."
+    )
+    if not known.cancels_abandoned:
+        said += (
+            " If it is by requests whose visitors have left meanwhile, CancelAbandonedMiddleware, "
+            "which isn't in MIDDLEWARE, stops these."
+        )
+    return said
+
+
+def _abandoned(known: Known) -> str | None:
+    waiting, working = known.sum["abandoned_waiting"], known.sum["abandoned_working"]
+    asked = known.sum["borrows"] + waiting
+    if asked < ENOUGH or waiting + working < _MANY_STOPPED * asked:
+        return None
+    remedy = "make these queries faster, or do them outside of the request"
+    if waiting > working:
+        remedy = "raise max_size, or let requests hold connections for a shorter time"
     return (
-        f"{said}; connections were held up to {duration(longest)}: find out by whom, with "
-        "`--holders` now and with leak_threshold in the log."
+        f"{waiting + working} requests were stopped since their clients had gone, {waiting} of "
+        f"them while they waited for a connection ({known.sum['borrows']} borrows): visitors, or a "
+        f"proxy, don't wait so long: {remedy}."
+    )
+
+
+def _deadlines(known: Known) -> str | None:
+    deadlines, borrows = known.sum["deadlines"], known.sum["borrows"]
+    if borrows < ENOUGH or deadlines < _MANY_STOPPED * borrows:
+        return None
+    return (
+        f"{deadlines} pieces of work were stopped by their deadline ({borrows} borrows): each "
+        "DeadlineExceeded says how much of its time went into waiting for connections and into "
+        "statements; make that shorter, or allow more time."
     )
 
 
@@ -88,14 +117,6 @@ def _held_long(known: Known) -> str | None:
         f"{said}: is it a leak? Return connections with returning_connections(), or around a "
         "long wait with without_connection()."
     )
-
-
-def _barely_worked(known: Known) -> bool:
-    """Tell whether connections are held for little work of the database."""
-    if known.sum["returns"] < ENOUGH:
-        return False
-    held, worked = known.means
-    return worked < _WORKS_ENOUGH * held
 
 
 def _held_and_worked(known: Known) -> str:
@@ -124,7 +145,7 @@ def _budget_spent(known: Known) -> str | None:
     if known.sum["borrows"] < ENOUGH or p95 <= _SHORT_WAIT or not known.has_spent_budget:
         return None
     said = f"waits p95 {duration(p95)} with all {known.sum['budget']} slots of the budget taken"
-    if _barely_worked(known):
+    if known.barely_worked:
         why = _held_and_worked(known)
         return f"{said}: raise the budget, or hold connections for a shorter time: {why}."
     return f"{said}: raise the budget if the server has room, or make queries faster."
@@ -132,7 +153,7 @@ def _budget_spent(known: Known) -> str | None:
 
 def _held_idle(known: Known) -> str | None:
     waits = _waits(known)
-    if waits is None or not _barely_worked(known):
+    if waits is None or not known.barely_worked:
         return None
     by_request = any(pool["return_at"] == "request" for pool in known.pools)
     remedy = (
@@ -145,7 +166,7 @@ def _held_idle(known: Known) -> str | None:
 
 def _too_small(known: Known) -> str | None:
     waits = _waits(known)
-    if waits is None or _barely_worked(known):
+    if waits is None or known.barely_worked:
         return None
     why = f": {_held_and_worked(known)}" if known.sum["returns"] else ""
     return f"{waits}: raise max_size, or make queries faster{why}."
@@ -159,7 +180,7 @@ def _oversized(known: Known) -> str | None:
     if most + others <= server.allowed:
         return None
     return (
-        f"{_product(known)} = {most} of {server.allowed} allowed "
+        f"{product(known)} = {most} of {server.allowed} allowed "
         f"(max_connections {server.max_connections}, {server.reserved} reserved), and others have "
         f"{others}: lower {'the budget' if known.sum['budget'] else 'max_size'}, or the number of "
         "processes, or raise max_connections."
@@ -177,7 +198,7 @@ def _too_large(known: Known) -> str | None:
         return None
     of_allowed = f", of {server.allowed} allowed" if server is not None else ""
     return (
-        f"{_product(known)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
+        f"{product(known)} = {most}{of_allowed}, but for {known.sum['borrows']} borrows "
         f"{made} connections were enough: lower max_size and leave the rest to others."
     )
 
@@ -258,22 +279,21 @@ def _idle_in_transaction(known: Known) -> str | None:
 
 
 _RULES = (
-    *(_paused, _connect_errors, _exhausted, _held_long, _budget_spent, _held_idle, _too_small),
-    _oversized,
-    *(_idle_in_transaction, _reclaimed, _dead, _many_connects, _pinned, _many_resets, _too_large),
+    *(_paused, _connect_errors, _exhausted, _abandoned, _deadlines, _held_long, _budget_spent),
+    *(
+        _held_idle,
+        _too_small,
+        _oversized,
+        _idle_in_transaction,
+        _reclaimed,
+        _dead,
+        _many_connects,
+        _pinned,
+        _many_resets,
+        _too_large,
+    ),
 )
 RULES: dict[str, Callable[[Known], str | None]] = {
     rule.__name__.removeprefix("_").replace("_", "-"): rule for rule in _RULES
 }
 """By their ids, most urgent first."""
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def _product(known: Known) -> str:
-    if known.most < known.sum["max_size"]:
-        return f"a budget of {known.most}"
-    sizes = Counter(pool["max_size"] for pool in known.pools)
-    return " + ".join(f"{_count(n, 'pool')} x {size}" for size, n in sizes.items())

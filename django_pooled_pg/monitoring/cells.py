@@ -84,27 +84,55 @@ def longest_held(
 ) -> list[dict[str, Any]]:
     """Return the `number` leases that are open longest, over all processes, for JSON.
 
-    Each has what a snapshot's `holders` have, with `held_seconds`, and its `pid` and `process`.
+    Each has what a snapshot's `holders` have, with `held_seconds` and `remaining_seconds`, and its
+    `pid` and `process`.
     """
     found = [holder for report in reports for holder in report.holders(database)]
     found.sort(key=itemgetter("held"), reverse=True)
     return [
-        {f"{k}_seconds" if k == "held" else k: v for k, v in holder.items()}
+        {f"{k}_seconds" if k in ("held", "remaining") else k: v for k, v in holder.items()}
         for holder in found[:number]
     ]
 
 
-def holder_cells(holder: dict[str, Any]) -> list[str]:
-    """Return pool, process, thread, pinned by, held, place; of what `longest_held` returns."""
+HOLDER_COLUMNS = ("pool", "process", "thread", "pinned by", "work", "held", "place")
+
+
+def holder_rows(holders: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return columns, of `HOLDER_COLUMNS`, and rows, of what `longest_held` returns.
+
+    Without `work` where there is nothing to say of it: most have neither a deadline nor a client
+    that is watched.
+    """
+    rows = [_holder_cells(holder) for holder in holders]
+    work = HOLDER_COLUMNS.index("work")
+    if any(row[work] != "-" for row in rows):
+        return [*HOLDER_COLUMNS], rows
+    return [each for each in HOLDER_COLUMNS if each != "work"], [
+        [*row[:work], *row[work + 1 :]] for row in rows
+    ]
+
+
+def _holder_cells(holder: dict[str, Any]) -> list[str]:
     name = "" if holder["name"] == holder["alias"] else f" ({holder['name']})"
     return [
         f"{holder['alias']}{name}",
         f"{holder['pid']} {holder['process']}",
         holder["thread"],
         holder["pinned"] or "-",
+        _work(holder),
         duration(holder["held_seconds"]),
         holder["place"].removeprefix("at "),
     ]
+
+
+def _work(holder: dict[str, Any]) -> str:
+    if holder["abandoned"]:
+        return "abandoned"
+    remaining = holder["remaining_seconds"]
+    if remaining is None:
+        return "-"
+    return f"{duration(remaining)} left" if remaining else "past its deadline"
 
 
 def session_cells(side: ServerSide) -> list[list[str]]:

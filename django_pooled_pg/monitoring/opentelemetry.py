@@ -33,7 +33,27 @@ _GAUGES = (
     ("max", "{connection}", "The most connections allowed.", {"": "max_size"}),
     ("pending_requests", "{request}", "Borrowers that wait for a connection.", {"": "waiting"}),
 )
-_TIMEOUTS = ("timeouts", "{timeout}", "Borrowers turned away.", {"": "exhausted"})
+_COUNTERS = (
+    ("timeouts", "{timeout}", "Borrowers turned away.", {"": "exhausted"}),
+    (
+        "abandoned_waiting",
+        "{request}",
+        "Requests stopped because their client had gone while they waited for a connection.",
+        {"": "abandoned_waiting"},
+    ),
+    (
+        "abandoned_working",
+        "{request}",
+        "Requests stopped because their client had gone while they worked.",
+        {"": "abandoned_working"},
+    ),
+    (
+        "deadlines",
+        "{deadline}",
+        "Pieces of work stopped because their deadline had passed.",
+        {"": "deadlines"},
+    ),
+)
 # Instruments begin with it; unit of what is counted, description, and the pool's field.
 _DURATIONS = (
     ("create_time", "{connection}", "How long it took to open a server session", "connect"),
@@ -78,9 +98,9 @@ def _register(meter: Meter) -> None:
     for name, unit, text, fields in _GAUGES:
         values = partial(_states, fields)
         meter.create_observable_up_down_counter(_PREFIX + name, [_observer(values)], unit, text)
-    name, unit, text, fields = _TIMEOUTS
-    values = partial(_states, fields)
-    meter.create_observable_counter(_PREFIX + name, [_observer(values)], unit, text)
+    for name, unit, text, fields in _COUNTERS:
+        values = partial(_states, fields)
+        meter.create_observable_counter(_PREFIX + name, [_observer(values)], unit, text)
     # No histograms: OpenTelemetry takes their values one by one only, each of which costs more
     # than a borrow does.
     for name, unit, text, of in _DURATIONS:

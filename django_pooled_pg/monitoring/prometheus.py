@@ -46,29 +46,32 @@ PROCESS_UP = Metric(
 )
 # Name, kind, fields, help.
 _OF_POOLS = """
-connections          gauge     idle,in_use    Connections by state; those being made or reset are in none.
-connections_open     gauge     size           Connections the pool has or is making.
-connections_max      gauge     max_size       The pool's max_size.
-connections_min      gauge     min_size       The pool's min_size.
-waiting              gauge     waiting        Borrowers that wait for a connection.
-budget               gauge     budget         The most connections of all processes together; 0: no budget.
-slots                gauge     slots          Slots of the budget that the pool has.
-slots_wanted         gauge     slots_wanted   Slots of the budget that the pool lacks.
-paused               gauge     paused         Whether the pool is paused: 1 or 0.
-timeout_seconds      gauge     timeout        How long a borrower waits at most.
-borrows_total        counter   borrows        Connections lent.
-exhausted_total      counter   exhausted      Borrowers turned away: no connection within the timeout.
-slots_given_total    counter   slots_given    Connections given up to other processes of the budget.
-reclaimed_total      counter   reclaimed      Connections reclaimed from borrowers that were gone.
-pinned_total         counter   pinned         Borrows kept to the end of the request because the session held state.
-dead_total           counter   dead           Dead connections found.
-resets_total         counter   resets         Sessions reset after a return.
-connects_total       counter   connects       Attempts to open a server session.
-connect_errors_total counter   connect_errors Attempts to open a server session that failed.
-worked_seconds_total counter   worked_total   Of the time held, what statements took.
-wait_seconds         histogram wait           How long borrowers waited for their connection.
-held_seconds         histogram held           How long connections were held, of those returned.
-connect_seconds      histogram connect        How long it took to open a server session.
+connections             gauge     idle,in_use       Connections by state; those being made or reset are in none.
+connections_open        gauge     size              Connections the pool has or is making.
+connections_max         gauge     max_size          The pool's max_size.
+connections_min         gauge     min_size          The pool's min_size.
+waiting                 gauge     waiting           Borrowers that wait for a connection.
+budget                  gauge     budget            The most connections of all processes together; 0: no budget.
+slots                   gauge     slots             Slots of the budget that the pool has.
+slots_wanted            gauge     slots_wanted      Slots of the budget that the pool lacks.
+paused                  gauge     paused            Whether the pool is paused: 1 or 0.
+timeout_seconds         gauge     timeout           How long a borrower waits at most.
+borrows_total           counter   borrows           Connections lent.
+exhausted_total         counter   exhausted         Borrowers turned away: no connection within the timeout.
+slots_given_total       counter   slots_given       Connections given up to other processes of the budget.
+abandoned_waiting_total counter   abandoned_waiting Requests stopped because their client had gone while they waited for a connection.
+abandoned_working_total counter   abandoned_working Requests stopped because their client had gone while they worked.
+deadlines_total         counter   deadlines         Pieces of work stopped because their deadline had passed.
+reclaimed_total         counter   reclaimed         Connections reclaimed from borrowers that were gone.
+pinned_total            counter   pinned            Borrows kept to the end of the request because the session held state.
+dead_total              counter   dead              Dead connections found.
+resets_total            counter   resets            Sessions reset after a return.
+connects_total          counter   connects          Attempts to open a server session.
+connect_errors_total    counter   connect_errors    Attempts to open a server session that failed.
+worked_seconds_total    counter   worked_total      Of the time held, what statements took.
+wait_seconds            histogram wait              How long borrowers waited for their connection.
+held_seconds            histogram held              How long connections were held, of those returned.
+connect_seconds         histogram connect           How long it took to open a server session.
 """
 METRICS = (
     PROCESS_UP,

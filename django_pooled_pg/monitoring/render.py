@@ -12,7 +12,7 @@ from .cells import (
     PERCENTILES,
     budget_sentence,
     by_alias,
-    holder_cells,
+    holder_rows,
     pool_cells,
     server_sentences,
     session_cells,
@@ -34,6 +34,11 @@ _EVENTS = {
     "dead": "dead",
     "resets": "resets",
     "pinned": "pinned",
+}
+_STOPPED = {
+    "abandoned_waiting": "abandoned while they waited",
+    "abandoned_working": "abandoned at work",
+    "deadlines": "past their deadline",
 }
 SINCE_START = "since each process started"
 
@@ -127,14 +132,18 @@ def _events(alias: str, pool: Pool) -> Iterator[str]:
         )
     if said:
         yield f"{alias}: {', '.join(said)}."
+    stopped = [f"{pool[name]} {words}" for name, words in _STOPPED.items() if pool[name]]
+    if stopped:
+        yield f"{alias}: stopped: {', '.join(stopped)}."
 
 
 def holders_table(holders: Sequence[dict[str, Any]]) -> str:
     """Return a table of what `longest_held` returned."""
     if not holders:
         return "No connection is held at this moment."
-    heads = ["ALIAS", "PROCESS", "THREAD", "PINNED BY", "HELD", "PLACE"]
-    return "Held longest at this moment:\n" + aligned([heads, *map(holder_cells, holders)], 6)
+    columns, rows = holder_rows(holders)
+    heads = ["ALIAS" if column == "pool" else column.upper() for column in columns]
+    return "Held longest at this moment:\n" + aligned([heads, *rows], len(heads))
 
 
 def server_text(side: ServerSide) -> str:

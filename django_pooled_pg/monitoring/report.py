@@ -56,6 +56,7 @@ _HISTOGRAM: _Kind = (f"a histogram of {len(BOUNDS) + 1}", _is_histogram)
 _TEXT: _Kind = ("a text", lambda value: isinstance(value, str))
 _TRUTH: _Kind = ("true or false", lambda value: isinstance(value, bool))
 _TEXT_OR_NULL: _Kind = ("a text or null", lambda value: isinstance(value, str | None))
+_NUMBER_OR_NULL: _Kind = ("a number or null", lambda value: value is None or _is_number(value))
 _LIST: _Kind = ("a list", lambda value: isinstance(value, list))
 _KINDS = {
     "int": _NUMBER,
@@ -78,6 +79,8 @@ _OF_HOLDER = {
     **dict.fromkeys(("alias", "name", "thread", "place"), _TEXT),
     **dict.fromkeys(("thread_id", "held"), _NUMBER),
     "pinned": _TEXT_OR_NULL,
+    "abandoned": _TRUTH,
+    "remaining": _NUMBER_OR_NULL,
 }
 
 

@@ -214,6 +214,6 @@ def _text(said: object) -> str:
     return printable(str(said), 300)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return what a server, or libpq, says of an error, for a terminal."""
     return _text(" ".join(str(error).split()) or type(error).__name__)

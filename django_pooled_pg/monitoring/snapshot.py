@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from math import inf
 from time import monotonic
 from typing import Any
 
 from ..pooling import (
+    figures,  # noqa: F401  # now, not when a pool is asked: see `endpoint._importing`
     registry,
-    statistics,  # noqa: F401  # now, not when a pool is asked: see `endpoint._importing`
 )
 from ..pooling.lease import Lease, place_of
 from ..pooling.pool import Pool
@@ -36,8 +37,9 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
     - `pools`: for each pool the fields of `PoolStatistics`;
     - `holders`: of each pool the leases that are open longest, `holders` of them at most and 500 in
       all, each with `alias`, `name` (the pool's), `thread`, `thread_id`, `held` (seconds), `pinned`
-      (which command keeps it from going back early, or `None`) and `place` (where its thread is
-      now).
+      (which command keeps it from going back early, or `None`), `abandoned` (whether it is held for
+      a request whose client has gone), `remaining` (seconds until the deadline of what it is held
+      for, or `None`) and `place` (where its thread is now).
     """
     return {
         "version": VERSION,
@@ -55,12 +57,27 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
 
 
 def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
+    now = monotonic()
     return {
         "alias": pool.alias,
         "name": pool.name,
         "thread": lease.borrower.name,
         "thread_id": lease.borrower.thread_id,
-        "held": monotonic() - lease.since,
+        "held": now - lease.since,
         "pinned": (lease.use.reason or "?") if lease.pinned else None,
+        **_wanted(lease, now),
         "place": place_of(lease),
+    }
+
+
+def _wanted(lease: Lease, now: float) -> dict[str, Any]:
+    """Say whether the work is still wanted that used the lease last."""
+    work = lease.use.work
+    while work is not None and work.is_over():
+        work = work.outer
+    if work is None:
+        return {"abandoned": False, "remaining": None}
+    return {
+        "abandoned": work.is_abandoned,
+        "remaining": None if work.until == inf else max(0.0, work.until - now),
     }

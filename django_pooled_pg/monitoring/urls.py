@@ -1,4 +1,4 @@
-"""Owns the dashboard's addresses, for `include("django_pooled_pg.monitoring.urls")`.
+"""Owns the addresses of the dashboard and of what programs ask, for `include("django_pooled_pg.monitoring.urls")`.
 
 The page names the others relatively: the prefix must end with a slash.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from django.urls import path
 
+from . import readiness
 from .dashboard import views
 
 app_name = "pooled_pg"
@@ -14,6 +15,7 @@ app_name = "pooled_pg"
 urlpatterns = [
     path("", views.page, name="dashboard"),
     path("metrics", views.metrics, name="metrics"),
+    path("ready", readiness.ready, name="ready"),
     path("dashboard.js", views.asset, {"name": "dashboard.js"}, name="script"),
     path("dashboard.css", views.asset, {"name": "dashboard.css"}, name="style"),
 ]

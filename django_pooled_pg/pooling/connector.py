@@ -5,6 +5,7 @@ Runs in the worker threads of a psycopg_pool; must not know who waits for the co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from .counters import Durations
 from .process.fork import detach_from_server
 from .process.locks import Lock, RLock
 from .session.handles import remember_with_handles, with_handle
-from .session.liveness import seems_connected
+from .session.liveness import exchange, seems_connected
 from .session.session import renew
 from .session.use import use_of
 from .untold import Untold, untold
@@ -73,6 +74,7 @@ class Connector:
         self.failures = 0
         self.durations = Durations()
         self.last_error: Exception | None = None
+        self._failed_at = 0.0
 
     def connect(self, conninfo: str = "", **kwargs: Any) -> Connection:
         """Make a connection; `kwargs` are psycopg_pool's (`connect_timeout`)."""
@@ -190,14 +192,39 @@ class Connector:
         """Note that no connection could be made."""
         with self._lock:
             self.failures += 1
-            self.last_error = error
+            self.last_error, self._failed_at = error, monotonic()
         if self._may_wait_for_room(error):
             return
-        others = any(seems_connected(connection) for connection in self.alive())
         # With other connections at work there is something to wait for; without, waiting
         # until the timeout would only hide the server's answer.
-        if not others:
+        if not self._has_others():
             self._on_failure(error)
+
+    def _has_others(self) -> bool:
+        return any(seems_connected(connection) for connection in self.alive())
+
+    def cut_off_by(self) -> tuple[Exception, float] | None:
+        """Return the error of the last attempt, and when it was, if it failed and none lives.
+
+        `None` otherwise. The time is a `time.monotonic()` reading.
+        """
+        with self._lock:
+            error, at = self.last_error, self._failed_at
+        return None if error is None or self._has_others() else (error, at)
+
+    def ask_server(self, within: float) -> None:
+        """Ask the server over a connection that isn't the pool's, and is closed at once.
+
+        It may take `within` seconds for each host to connect to, and for the answer. Raises whatever
+        the server, the engine or the network does.
+        """
+        milliseconds = math.ceil(within * 1000)
+        limits = {"connect_timeout": math.ceil(within), "tcp_user_timeout": milliseconds}
+        connection = self._open(limits)
+        try:
+            exchange(connection, b"SELECT 1", within)
+        finally:
+            connection.close()
 
     def alive(self) -> set[Connection]:
         """Return every connection that isn't closed, wherever it is."""

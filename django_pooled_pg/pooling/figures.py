@@ -14,6 +14,7 @@ def figures_of(
 ) -> PoolStatistics:
     """Return the figures of the pool that is made of these parts."""
     config, gate, counters, member = supply.config, supply.gate, ledger.counters, supply.member
+    stops = connector.stops
     with ledger.lock:
         backing = ledger.backing
         in_use = len(ledger.leases)
@@ -44,6 +45,9 @@ def figures_of(
             held=counters.held.copy(),
             worked_total=counters.worked_total,
             exhausted=counters.exhausted,
+            abandoned_waiting=stops.abandoned_waiting,
+            abandoned_working=stops.abandoned_working,
+            deadlines=stops.deadlines,
             reclaimed=counters.reclaimed,
             pinned=counters.pinned,
             dead=counters.dead,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from time import monotonic
 
 
 class Gate:
@@ -14,9 +15,14 @@ class Gate:
         # that may leave it locked. A deque, whose operations are atomic.
         self._waiting: deque[threading.Lock] = deque()
         self._open = True
+        self._closed_at = 0.0
 
     def is_open(self) -> bool:
         return self._open
+
+    def closed_for(self) -> float:
+        """Return for how many seconds it has been closed; 0 if it is open."""
+        return 0.0 if self._open else monotonic() - self._closed_at
 
     @property
     def waiting(self) -> int:
@@ -45,7 +51,9 @@ class Gate:
 
     def close(self) -> None:
         """Let nobody through from now on. Closing it twice is harmless, and so is opening."""
-        self._open = False
+        if self._open:
+            self._closed_at = monotonic()
+            self._open = False
 
     def open(self) -> None:
         """Let all who wait go on, in the order in which they came."""

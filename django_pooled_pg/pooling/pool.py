@@ -65,6 +65,7 @@ class Pool:
         # What steers the supply is the pool's, too.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
+        self.cut_off_by, self.ask_server = supply.cut_off_by, self._connector.ask_server
         self._waiting = Waiting(self.alias, self.name, supply, self._ledger, self._connector)
         self._check = Check(config)
         self._reset = Reset(self.name, config, self._connector.configure_again)

@@ -21,6 +21,9 @@ class PoolStatistics:
     - `wait`: from a borrow's begin to its connection;
     - `held`: from there to the return;
     - `worked_total`: of the time held, what statements took;
+    - `abandoned_waiting`, `abandoned_working`: pieces of work that were stopped because their client
+      had gone, while they waited for a connection or later;
+    - `deadlines`: those that were stopped because their deadline had passed;
     - `connect`: making a server session, those that failed not included.
     """
 
@@ -46,6 +49,9 @@ class PoolStatistics:
     held: Durations
     worked_total: float
     exhausted: int
+    abandoned_waiting: int
+    abandoned_working: int
+    deadlines: int
     reclaimed: int
     pinned: int
     dead: int

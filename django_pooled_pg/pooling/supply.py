@@ -210,6 +210,14 @@ class Supply:
             self._drop_dead(backing, dead)
         return len(asked), len(dead)
 
+    def cut_off_by(self) -> tuple[Exception, float] | None:
+        """Return why, and since when, the pool has no connection and can't make one.
+
+        As far as it knows: `None` also while it is closed, so that nobody has tried. The time is a
+        `time.monotonic()` reading.
+        """
+        return self._connector.cut_off_by() if self._ledger.backing is not None else None
+
     def drop_dead(self, lease: Lease, unwanted: Callable[[Connection], bool]) -> None:
         """Drop a connection that was found dead, and those idle ones that are `unwanted`.
 

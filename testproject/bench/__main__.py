@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from . import budgets, measures, page, plot, results
+from .abandoned import abandoned
 from .contestants import EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, of_tree
 from .counting import instructions
 from .figures import Case
@@ -31,6 +32,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Case]]] = {
         measures.slow,
         measures.first,
         gunicorn,
+        abandoned,
         budgets.budget,
     )
 }

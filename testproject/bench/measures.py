@@ -21,7 +21,18 @@ from .contestants import (
 )
 from .figures import Case, Figure, Outcome
 from .jobs import ORM
-from .plan import CPU, INSTRUCTIONS, NEEDED, ONE_QUERY, RATE, TEN_QUERIES, THREADS, WALL, Bench
+from .plan import (
+    CPU,
+    INSTRUCTIONS,
+    NEEDED,
+    ONE_QUERY,
+    ORM_CASE,
+    RATE,
+    TEN_QUERIES,
+    THREADS,
+    WALL,
+    Bench,
+)
 from .servers import connections, observer
 
 SLOW_THREADS, SLOW_SIZE, SLOW_PAUSE = 24, 4, 0.05
@@ -31,7 +42,7 @@ def request(bench: Bench) -> Iterator[Case]:
     """the cost of one small request, in one thread"""
     contestants = bench.contestants()
     with bench.children(contestants, 4) as (children, outcomes):
-        for name, queries in ((ONE_QUERY, 1), (TEN_QUERIES, 10), ("ORM", ORM)):
+        for name, queries in ((ONE_QUERY, 1), (TEN_QUERIES, 10), (ORM_CASE, ORM)):
             bench.say(f"request: {name}")
             case = Case("request", name, (CPU, WALL, INSTRUCTIONS), PERSISTENT.key)
             case.outcomes = {

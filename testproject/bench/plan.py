@@ -20,7 +20,7 @@ RATE = Figure("rate", "requests/s", 0, ratio=True)
 NEEDED = Figure("connections", "connections", 0)
 
 # The cases that targets name.
-ONE_QUERY, TEN_QUERIES = "one query", "ten queries"
+ONE_QUERY, TEN_QUERIES, ORM_CASE = "one query", "ten queries", "ORM"
 THREADS = "64 threads on 8 connections"
 
 

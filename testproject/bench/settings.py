@@ -1,7 +1,8 @@
 """Owns the site's settings under load: the site's own, with a contestant's database.
 
 `BENCH_DATABASE` is JSON for `DATABASES["default"]`, `BENCH_APP` the engine's app, if it has one,
-`BENCH_TREE` a folder with another version of this project's package.
+`BENCH_TREE` a folder with another version of this project's package, `BENCH_MIDDLEWARE` JSON with
+what comes before the site's own middleware.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ trees.import_package(os.environ["BENCH_TREE"])
 os.environ.setdefault("DATABASE_URL", "postgres://")
 
 from ..settings import *  # noqa: E402, F403  # as settings modules extend each other
-from ..settings import INSTALLED_APPS  # noqa: E402  # after what the star needs
+from ..settings import INSTALLED_APPS, MIDDLEWARE  # noqa: E402  # after what the star needs
 
 DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 INSTALLED_APPS = [
     app for app in INSTALLED_APPS if app != "django_pooled_pg" or os.environ["BENCH_APP"] == app
 ]
+MIDDLEWARE = [*json.loads(os.environ["BENCH_MIDDLEWARE"]), *MIDDLEWARE]
+ROOT_URLCONF = "testproject.bench.urls"

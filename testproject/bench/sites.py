@@ -1,4 +1,4 @@
-"""Owns the measure under HTTP: the site in gunicorn, its server reached in three ways."""
+"""Owns the measure under HTTP: the site in gunicorn, its server reached in three ways; and such sites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def _measure(bench: Bench, case: Case, address: Settings) -> None:
         for contestant in bench.contestants(SOME):
             outcome = case.outcomes[contestant.key] = Outcome()
             try:
-                sites[contestant.key] = stack.enter_context(_site(contestant, address))
+                sites[contestant.key] = stack.enter_context(site(Site(contestant, address)))
             except ChildError as ex:
                 outcome.error = str(ex)
         observing = stack.enter_context(observer(address))
@@ -67,10 +67,10 @@ def _measure(bench: Bench, case: Case, address: Settings) -> None:
             return {}
 
         def turn(key: str) -> dict[str, float]:
-            site = sites[key]
-            before = site.cpu()
-            result = site.load(0.7 * bench.scale)
-            after = site.cpu()
+            each = sites[key]
+            before = each.cpu()
+            result = each.load(0.7 * bench.scale)
+            after = each.cpu()
             if result.errors:
                 raise ChildError("; ".join(result.messages))
             figures = {
@@ -78,7 +78,7 @@ def _measure(bench: Bench, case: Case, address: Settings) -> None:
                 "p50_ms": result.p50 * 1000,
                 "p99_ms": result.p99 * 1000,
                 "errors": result.errors,
-                "connections": connections(observing, site.application_name),
+                "connections": connections(observing, each.application_name),
             }
             if before is not None and after is not None:
                 figures[CPU.key] = (after - before) / max(1, result.requests) * 1e6
@@ -89,21 +89,34 @@ def _measure(bench: Bench, case: Case, address: Settings) -> None:
         by_turns(case.outcomes, max(1, bench.few() // 2), turn)
 
 
-class _Site:
-    """One contestant's site: a worker of gunicorn."""
+class Site:
+    """One contestant's site, in gunicorn."""
 
-    def __init__(self, contestant: Contestant, address: Settings) -> None:
+    def __init__(
+        self,
+        contestant: Contestant,
+        address: Settings,
+        *,
+        workers: int = 1,
+        threads: int = THREADS,
+        size: int = SIZE,
+        middleware: Sequence[str] = (),
+    ) -> None:
+        if missing := contestant.missing():
+            raise ChildError(missing)
         self.application_name = f"bench-{contestant.key}"[:63]
-        self._port = free_port()
-        settings = database(contestant, address, SIZE, self.application_name)
+        self.port = free_port()
+        settings = database(contestant, address, size, self.application_name)
         command = [sys.executable, "-P", "-m", "gunicorn", "testproject.wsgi:application"]
-        command += [f"--bind={HOST}:{self._port}", "--worker-class=gthread", "--workers=1"]
-        command += [f"--threads={THREADS}", "--log-level=critical", "--no-control-socket"]
+        command += [f"--bind={HOST}:{self.port}", "--worker-class=gthread"]
+        command += [f"--workers={workers}", f"--threads={threads}"]
+        command += ["--log-level=critical", "--no-control-socket"]
         env = {
             "DJANGO_SETTINGS_MODULE": "testproject.bench.settings",
             "BENCH_DATABASE": json.dumps(settings),
             "BENCH_APP": contestant.app,
             "BENCH_TREE": contestant.tree,
+            "BENCH_MIDDLEWARE": json.dumps(list(middleware)),
         }
         self.process = subprocess.Popen(
             command,
@@ -125,7 +138,7 @@ class _Site:
 
     def load(self, seconds: float) -> traffic.Result:
         page = traffic.Target(path="/health")
-        return traffic.run(HOST, self._port, [page], duration=seconds, concurrency=THREADS)
+        return traffic.run(HOST, self.port, [page], duration=seconds, concurrency=THREADS)
 
     def cpu(self) -> float | None:
         """Return the seconds of CPU that the worker has used; `None` where it isn't told."""
@@ -144,7 +157,7 @@ class _Site:
     def _problem(self) -> str:
         try:
             with contextlib.closing(
-                http.client.HTTPConnection(HOST, self._port, timeout=5)
+                http.client.HTTPConnection(HOST, self.port, timeout=5)
             ) as connection:
                 connection.request("GET", "/health")
                 status = connection.getresponse().status
@@ -154,17 +167,15 @@ class _Site:
 
 
 @contextlib.contextmanager
-def _site(contestant: Contestant, address: Settings) -> Iterator[_Site]:
-    if missing := contestant.missing():
-        raise ChildError(missing)
-    site = _Site(contestant, address)
+def site(started: Site) -> Iterator[Site]:
+    """Inside, the site is up; after it, it has ended."""
     try:
-        site.wait_until_up()
-        yield site
+        started.wait_until_up()
+        yield started
     finally:
-        site.process.terminate()
+        started.process.terminate()
         try:
-            site.process.wait(10)
+            started.process.wait(10)
         except subprocess.TimeoutExpired:
-            os.killpg(site.process.pid, 9)
-            site.process.wait()
+            os.killpg(started.process.pid, 9)
+            started.process.wait()

@@ -120,7 +120,7 @@ def test_a_budget_that_has_no_room_for_all_processes() -> None:
         assert check(**shared) == []
     with override_settings(POOLED_PG_PROCESSES=4):
         (message,) = check(**shared)
-    assert message.id == "pooled_pg.W010"
+    assert message.id == "pooled_pg.W014"
     assert "x 'min_size' 2 = 8 connections are more than the 'budget' of 6" in message.msg
 
 
@@ -128,5 +128,5 @@ def test_a_folder_in_which_no_budget_can_be_shared() -> None:
     with override_settings(POOLED_PG_RUNTIME_DIR="here"):
         assert check(OPTIONS={"pool": {}}) == []
         (message,) = check(OPTIONS={"pool": {"budget": 6}})
-    assert message.id == "pooled_pg.W011"
+    assert message.id == "pooled_pg.W015"
     assert "POOLED_PG_RUNTIME_DIR is not an absolute path" in message.msg

@@ -68,6 +68,18 @@ def pid(url: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.parametrize("kind", ["gthread", "gevent"])
+def test_an_exhausted_process_says_that_it_is_ready(kind: str) -> None:
+    with served(f"-k{kind}", "--threads=8", max_size=2) as server:
+        with holding_requests(server, 5, in_database=2) as answers:
+            wait_until(lambda: [pool["waiting"] for pool in server.pools().values()] == [3])
+            said = {"ready": True, "paused": False, "exhausted": True, "error": None}
+            for asked in ("/pools/ready", "/pools/ready?query"):
+                assert server.get(asked).data == {"ready": True, "pools": {"default": said}}
+            assert server.sessions() == 2
+        assert {answer.status for answer in answers()} == {200}
+
+
 def test_poolstats_lists_all_workers_and_their_figures_move() -> None:
     with served("--workers=3", "--threads=2") as server:
         answered = set()

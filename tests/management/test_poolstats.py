@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from django_pooled_pg import RequestAbandoned
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.management.commands.poolstats import Command
+from django_pooled_pg.pooling.work import watcher
+from django_pooled_pg.pooling.work.work import Work
 from tests.management.conftest import opens_nothing
 from tests.monitoring.members import DATABASES, member
 from tests.support.processes import start_script
@@ -244,6 +248,32 @@ def test_holders_and_their_place(
     assert f"{__file__}:" in held[0]
     assert len(rows("2")) == 2
     assert len(rows()) >= 3
+
+
+def test_a_holder_whose_client_has_gone(
+    folder: Path, make_wrapper: Callable[..., DatabaseWrapper]
+) -> None:
+    wrapper = make_wrapper()
+    hold(wrapper)
+    has_gone = False
+    work = Work(has_gone=lambda: has_gone)
+    asked = ("--holders", "1000")
+    watcher.enter(work)
+    try:
+        fetch(wrapper, "SELECT 1")
+        assert "WORK" not in poolstats(*asked)
+        has_gone = True
+        with pytest.raises(RequestAbandoned):
+            fetch(wrapper, "SELECT pg_sleep(30)")
+        printed = poolstats(*asked)
+        holders = json.loads(poolstats("--json", *asked))["holders"]
+        (holder,) = [each for each in holders if each["alias"] == wrapper.alias]
+    finally:
+        watcher.leave(work)
+    assert re.search(rf"^{wrapper.alias} .* abandoned  ", printed, re.MULTILINE)
+    assert f"{wrapper.alias}: stopped: 1 abandoned at work." in printed
+    assert (holder["abandoned"], holder["remaining_seconds"]) == (True, None)
+    assert "WORK" not in poolstats(*asked)  # the request has ended
 
 
 @pytest.mark.usefixtures("make_wrapper")  # lets it use the database

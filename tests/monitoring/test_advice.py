@@ -1,4 +1,4 @@
-"""`advice.py`, and each of `advice_rules.py`, which judges `known.py`."""
+"""`advice.py`, each rule of `advice_rules.py`, and what they know: `advice_known.py`."""
 
 from __future__ import annotations
 
@@ -158,6 +158,39 @@ def test_exhausted_by_connections_held_long() -> None:
 def test_exhausted_by_too_many_borrowers() -> None:
     said = text(pool(exhausted=12, borrows=50, held_max=0.4))
     assert "held 400 ms at most: raise max_size" in said
+
+
+def test_exhausted_by_what_could_be_canceled(settings: Any) -> None:
+    by = {"exhausted": 12, "borrows": 50}
+    hint = "CancelAbandonedMiddleware, which isn't in MIDDLEWARE, stops these"
+    assert hint in text(pool(**by, held_max=45.0))
+    assert hint not in text(pool(**by, held_max=0.4))  # who holds isn't the question
+    middleware = "django_pooled_pg.middleware.CancelAbandonedMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, middleware]
+    assert hint not in text(pool(**by, held_max=45.0))
+
+
+def test_abandoned_while_waiting() -> None:
+    said = text(pool(borrows=60, abandoned_waiting=40, abandoned_working=2))
+    assert said.startswith(
+        "42 requests were stopped since their clients had gone, 40 of them while they waited for a "
+        "connection (60 borrows): "
+    )
+    assert "raise max_size" in said
+
+
+def test_abandoned_at_work() -> None:
+    assert "make these queries faster" in text(pool(borrows=200, abandoned_working=10))
+    assert rules(pool(borrows=200, abandoned_working=9)) == []
+    assert rules(pool(borrows=99, abandoned_working=90)) == []
+
+
+def test_deadlines() -> None:
+    assert text(pool(borrows=200, deadlines=10)).startswith(
+        "10 pieces of work were stopped by their deadline (200 borrows)"
+    )
+    assert rules(pool(borrows=200, deadlines=9)) == []
+    assert rules(pool(borrows=99, deadlines=90)) == []
 
 
 def test_held_long() -> None:

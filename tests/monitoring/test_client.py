@@ -253,6 +253,7 @@ def test_what_a_later_release_adds_is_left_out(folder: Path) -> None:
 
 def test_texts_can_be_shown_whatever_is_in_them(folder: Path) -> None:
     held = {"alias": "a", "name": "a", "thread": "\x1b[2J\ud800", "thread_id": 1, "held": 1}
+    held |= {"abandoned": False, "remaining": None}
     holder = held | {"pinned": None, "place": "x" * 100_000, "pid": 1}
     answer = snapshot_of(77) | {"process": "a\nb", "holders": [holder]}
     with impostor(folder, says(json.dumps({"ok": True, "result": answer}).encode() + b"\n")):

@@ -1,3 +1,5 @@
+"""The socket on which a process answers: `endpoint.py`, and `answering.py`."""
+
 from __future__ import annotations
 
 import json

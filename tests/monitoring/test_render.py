@@ -125,6 +125,15 @@ def test_who_has_the_slots_of_a_budget() -> None:
     ) in text.splitlines()
 
 
+def test_what_was_stopped_in_words() -> None:
+    stopped = pool(abandoned_waiting=7, abandoned_working=2)
+    text = table([report(12, stopped), report(14, pool(deadlines=3)), report(15, pool("b"))])
+    assert [line for line in text.splitlines() if ": " in line] == [
+        "default: stopped: 7 abandoned while they waited, 2 abandoned at work, "
+        "3 past their deadline."
+    ]
+
+
 def test_the_period_is_told() -> None:
     since_start = "Times are in milliseconds; counts and times since each process started."
     assert table([report(12, BUSY)]).splitlines()[-1] == since_start
@@ -234,6 +243,9 @@ def test_json_has_raw_figures_with_units() -> None:
                     "held_p99_seconds": pytest.approx(2.475),
                     "worked_total_seconds": 0.025,
                     "exhausted": 3,
+                    "abandoned_waiting": 0,
+                    "abandoned_working": 0,
+                    "deadlines": 0,
                     "reclaimed": 0,
                     "pinned": 0,
                     "dead": 0,
@@ -257,8 +269,13 @@ def test_json_has_raw_figures_with_units() -> None:
 # Holders
 
 
-def holder(held: float, alias: str = "default", pinned: str | None = None) -> dict[str, Any]:
+def holder(
+    held: float, alias: str = "default", pinned: str | None = None, **work: Any
+) -> dict[str, Any]:
     return {
+        "abandoned": False,
+        "remaining": None,
+        **work,
         "alias": alias,
         "name": alias,
         "thread": "worker-1",
@@ -290,6 +307,19 @@ def test_table_of_holders() -> None:
     assert [cell.strip() for cell in first.split("  ") if cell] == [
         *["other", "12 gunicorn", "worker-1", "SET", "130 s", "/srv/site/views.py:33 in slow"],
     ]
+
+
+def test_holders_whose_work_may_be_unwanted() -> None:
+    works: list[dict[str, Any]] = [{"abandoned": True}, {"remaining": 2.5}, {"remaining": 0.0}, {}]
+    reports = [report(12, holders=[holder(9.0 - n, **work) for n, work in enumerate(works)])]
+    longest = longest_held(reports, 9)
+    assert [each["remaining_seconds"] for each in longest] == [None, 2.5, 0.0, None]
+    _, columns, *rows = holders_table(longest).splitlines()
+    at = columns.index("WORK")
+    assert [row[at : at + 17].strip() for row in rows] == [
+        *["abandoned", "2.5 s left", "past its deadline", "-"]
+    ]
+    assert "WORK" not in holders_table(longest_held(HELD, 9))  # nothing to say of any
 
 
 def test_nobody_holds_a_connection() -> None:

@@ -129,6 +129,14 @@ def test_a_task_that_exceeds_its_soft_limit_keeps_no_slot(prefork: Celery, where
     wait_until(lambda: not prefork.worker.sessions("pg_sleep(61"), WITHIN)
 
 
+def test_a_task_ends_at_its_deadline(prefork: Celery) -> None:
+    before = prefork.occupy()
+    assert error_of(prefork.send("take_in_time", 63, "in the database")) == "DeadlineExceeded"
+    assert prefork.result("take", 0.6, "in the database") == 0.6, "the next has none"
+    assert prefork.occupy() == before
+    assert not prefork.worker.sessions("pg_sleep(63")
+
+
 @pytest.mark.parametrize("where", ["in Python", "in the database"])
 def test_a_child_that_is_killed_for_its_task_leaves_no_session(prefork: Celery, where: str) -> None:
     before = prefork.occupy()

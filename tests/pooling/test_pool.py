@@ -1,4 +1,4 @@
-"""`pool.py`, and its parts `waiting.py`, `ledger.py`, `figures.py` and `statistics.py`."""
+"""`pool.py`, and its parts `waiting.py`, `ledger.py`, `figures.py`, `counters.py`, `statistics.py`."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from django_pooled_pg import DeadlineExceeded, deadline
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring.figures import by_name
 from django_pooled_pg.monitoring.snapshot import process_snapshot
@@ -179,6 +180,14 @@ def test_what_was_counted_is_not_forgotten(switch: Any, alias: str) -> None:
             for durations, figure in (("held", "total"), ("wait", "max"), ("connect", "total")):
                 assert now[durations][figure] >= before[durations][figure]
         before = now
+
+
+def test_stopped_work_is_not_forgotten(switch: Any, alias: str) -> None:
+    with pytest.raises(DeadlineExceeded), deadline(0.01):
+        fetch(switch("stopped"), "SELECT pg_sleep(30)")
+    for name in range(20):
+        switch(name)
+    assert sum(each.deadlines for each in registry.statistics() if each.alias == alias) == 1
 
 
 def test_those_asked_for_lately_are_kept(switch: Any, alias: str) -> None:

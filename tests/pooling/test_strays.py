@@ -12,6 +12,7 @@ from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling import strays
 from django_pooled_pg.pooling.backing.null import AnyBacking
 from django_pooled_pg.pooling.pool import Pool
+from django_pooled_pg.pooling.process import borrowers
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -25,7 +26,10 @@ def pool(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Pool:
     assert pool is not None
     pool.give_back(pool.borrow())
     wait_until(lambda: pool.statistics().idle == pool.statistics().size == 1)
-    monkeypatch.setattr(pool, "look_after", lambda: 60.0)
+    looks: list[float] = []
+    monkeypatch.setattr(pool, "look_after", lambda: looks.append(60.0) or 60.0)
+    borrowers.wake()
+    wait_until(lambda: looks)  # what had begun to look is through
     monkeypatch.setattr(strays, "LOOK_EVERY", 0)
     pool.strays._seen = {}  # it may have been on its way in a look before
     return pool

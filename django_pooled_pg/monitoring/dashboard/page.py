@@ -16,7 +16,7 @@ from ..cells import (
     OfAlias,
     budget_sentence,
     by_alias,
-    holder_cells,
+    holder_rows,
     longest_held,
     pool_cells,
     server_sentences,
@@ -42,6 +42,7 @@ def _engine() -> Engine:
 
 def _shown(view: View) -> dict[str, Any]:
     sides = view.server.values()
+    columns, holders = holder_rows(longest_held(view.reports, _HOLDERS_SHOWN))
     return {
         "seconds": json.dumps(view.time),
         "time": datetime.fromtimestamp(view.time, UTC),
@@ -49,7 +50,8 @@ def _shown(view: View) -> dict[str, Any]:
         "advice": view.advice,
         "pools": [_pools(of, view.reports) for of in by_alias(view.reports)],
         "silent": [report for report in view.reports if report.snapshot is None],
-        "holders": [*map(holder_cells, longest_held(view.reports, _HOLDERS_SHOWN))],
+        "holder_columns": columns,
+        "holders": holders,
         "server": [(side.error, server_sentences(side)) for side in sides],
         "sessions": [[side.alias, *cells] for side in sides for cells in session_cells(side)],
     }
@@ -67,6 +69,7 @@ def _pools(of: OfAlias, reports: Sequence[ProcessReport]) -> dict[str, Any]:
         plotted.append({"key": key, "started": started[pid], **figures})
     return {
         "of": of,
+        "abandoned": of.sum["abandoned_waiting"] + of.sum["abandoned_working"],
         "rows": rows,
         "budget": budget_sentence(of),
         "totals": [["All", *pool_cells(of.sum)]],

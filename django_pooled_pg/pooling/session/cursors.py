@@ -141,7 +141,11 @@ class NotingCursor(_Base):
         use = self._use
         started = monotonic()
         try:
-            if work.in_use and (mine := self._work_of(query)) is not None:
+            if (
+                work.in_use
+                and work.context.get() is not None
+                and (mine := self._work_of(query)) is not None
+            ):
                 with Statement(mine, use):
                     return self._run(query, params, kwargs)
             # A statement known to leave nothing: nearly all of them are.

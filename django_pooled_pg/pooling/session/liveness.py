@@ -17,11 +17,12 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
 
+from ..process.peers import has_hung_up
+
 # Seconds a server may take to answer a connection that is to be lent or reset.
 ANSWER_LIMIT = 2.0
 
 _READABLE = select.POLLIN
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
 
 _Connection = psycopg.Connection[Any]
@@ -56,12 +57,10 @@ def is_alive(connection: _Connection, poll: Poll) -> bool:
 
 def seems_connected(connection: _Connection) -> bool:
     """Look whether the peer is there, from any thread, though another one may use it."""
-    poll = select.poll()
     try:
-        poll.register(connection.pgconn.socket, _GONE)
+        return not has_hung_up(connection.pgconn.socket)
     except psycopg.Error:
         return False  # closed: it has no socket
-    return not any(events & _GONE for _, events in poll.poll(0))
 
 
 def answers(connection: _Connection) -> bool:

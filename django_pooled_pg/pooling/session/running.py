@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from math import inf
 from threading import get_ident
 from time import monotonic
 from typing import Any
@@ -38,8 +39,9 @@ class Statement:
 
     def __enter__(self) -> None:
         work, use = self._work, self._use
-        work.require(use.session.stops)
-        self._began = monotonic()
+        self._began = began = monotonic()
+        if work.stopped or began >= work.until:
+            work.require(use.session.stops)
         use.statement, use.work = self, work
         work.running.add(self)
 
@@ -48,6 +50,8 @@ class Statement:
         # First this, then that; stop() does it the other way round.
         use.statement = None
         work.running.discard(self)
+        if use.cancel is None and work.until == inf:
+            return
         seconds = monotonic() - self._began
         work.note_worked(seconds)
         if use.cancel is None:

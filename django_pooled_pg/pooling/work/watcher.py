@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from ..process.locks import Lock
+from . import work as all_work
 from .work import Work
 
 logger = logging.getLogger(__name__)
@@ -30,23 +31,33 @@ _lock = Lock()
 _thread: threading.Thread | None = None
 
 
-def watch(work: Work) -> None:
-    """Watch a piece of work until it is over."""
+def enter(work: Work) -> None:
+    """Let what this context does from now on belong to `work`, and watch that until it is over."""
+    all_work.in_use = True
+    all_work.context.set(work)
     _watched.add(work)
     if work.next_look < _next_look:
-        if _thread is None:
-            _start()
-        _wake.put(None)
+        _wake_up()
 
 
-def forget(work: Work) -> None:
-    """Watch it no more, if it is over; else when it is."""
-    if work.is_over():
+def leave(work: Work) -> None:
+    """End what `enter` has begun. What other threads go on doing for it is still watched."""
+    work.has_ended = True
+    if work.running:
+        work.forget_interrupted()
+    # Not by a token: asgiref may have brought the value here from another context. And not where
+    # other work has begun since, and goes on.
+    if all_work.context.get() is work:
+        all_work.context.set(work.outer)
+    if not work.running:
         _watched.discard(work)
 
 
-def _start() -> None:
+def _wake_up() -> None:
     global _thread
+    _wake.put(None)
+    if _thread is not None:
+        return
     with _lock:
         if _thread is None:
             _thread = threading.Thread(

@@ -64,6 +64,7 @@ class Work:
         "worked",
     )
 
+    # Each request of a site with CancelAbandonedMiddleware makes one: no call that isn't needed.
     def __init__(
         self,
         seconds: float = inf,
@@ -71,16 +72,16 @@ class Work:
         patience: float = 0.0,
     ) -> None:
         self.began = began = monotonic()
-        self.outer = outer = current()
         self._seconds = seconds
-        self.until = began + seconds
+        self.until = until = began + seconds
         # Whose deadline that is, and of which work the client is.
         self._deadline_of = self._client = self
         self._has_gone = has_gone
         # When the watching thread is to look at it next.
-        self.next_look = min(self.until, began + patience) if has_gone else self.until
+        self.next_look = until if has_gone is None else began + patience
+        self.outer = outer = context.get() and current()
         if outer is not None:
-            if outer.until < self.until:
+            if outer.until < until:
                 self.until, self._deadline_of = outer.until, outer._deadline_of
             if has_gone is None:
                 self._has_gone, self._client = outer._has_gone, outer._client
@@ -95,27 +96,20 @@ class Work:
 
     # For who works
 
-    def enter(self) -> None:
-        """Let what this context does from now on belong to this work."""
-        global in_use
-        in_use = True
-        _current.set(self)
-
-    def leave(self) -> None:
-        """End it. What other threads go on doing for it is still watched."""
-        self.has_ended = True
-        # What an interrupt of this thread has left there.
+    def forget_interrupted(self) -> None:
+        """Forget what this thread did for it and, because of an interrupt, didn't end."""
         mine = get_ident()
         for each in list(self.running):
             if each.thread_id == mine:
                 self.running.discard(each)
-        # Not by a token: asgiref may have brought the value here from another context.
-        _current.set(self.outer)
 
     def is_wanted(self) -> bool:
         """Tell whether it is wanted still, as far as is known."""
-        if not self.stopped and monotonic() >= self.until:
-            self.stopped = DEADLINE
+        if not self.stopped:
+            if self._client.is_abandoned:
+                self.stopped = ABANDONED
+            elif monotonic() >= self.until:
+                self.stopped = DEADLINE
         return not self.stopped
 
     def require(self, stops: Stops) -> None:
@@ -191,18 +185,14 @@ class Work:
             self.next_look = self.until if self._has_gone is None else now + LOOK_EVERY
 
 
-_current: ContextVar[Work | None] = ContextVar("django_pooled_pg_work", default=None)
-
-
-def innermost() -> Work | None:
-    """Return the work that this context has entered last, and not left."""
-    return _current.get()
+context: ContextVar[Work | None] = ContextVar("django_pooled_pg_work", default=None)
+"""The work that this context has entered last, and not left."""
 
 
 def current() -> Work | None:
     """Return the work of this context, if there is any."""
-    work = _current.get()
+    work = context.get()
     # Tasks that outlive their work keep its context; what a client has abandoned stays so.
-    while work is not None and work.has_ended and not work.is_abandoned:
+    while work is not None and work.has_ended and work.stopped != ABANDONED:
         work = work.outer
     return work

@@ -36,6 +36,7 @@ def strict_policy(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
 
 def holder(alias: str = "default", **changes: Any) -> dict[str, Any]:
     usual = {"alias": alias, "name": alias, "thread": "Thread-1", "held": 1.5, "pinned": None}
+    usual |= {"abandoned": False, "remaining": None}
     return {**usual, "place": "at views.py:7 in index", **changes}
 
 

@@ -70,6 +70,23 @@ def test_the_page_as_tables(staff: Client, say: Say) -> None:
     assert "Process 13: not answering within 1 s" in text
 
 
+def test_what_was_stopped_is_shown_where_anything_was(staff: Client, say: Say) -> None:
+    say([report(77, busy_pool(), holders=[holder()])])
+    text = text_of(staff.get("/pools/").content)
+    assert "Abandoned" not in text
+    assert "Past deadline" not in text
+    assert "Pinned by Held Place" in text
+    counted = {"abandoned_waiting": 3, "abandoned_working": 9, "deadlines": 2}
+    holders = [holder(abandoned=True), holder(remaining=2.5), holder(remaining=0.0)]
+    say([report(77, busy_pool(**counted), holders=holders)])
+    text = text_of(staff.get("/pools/").content)
+    assert "Abandoned 12 3 waiting Past deadline 2 Failed connects" in text
+    assert "Pinned by Work Held Place" in text
+    assert "Thread-1 - abandoned 1.5 s" in text
+    assert "Thread-1 - 2.5 s left 1.5 s" in text
+    assert "Thread-1 - past its deadline 1.5 s" in text
+
+
 def test_names_are_text(staff: Client, say: Say) -> None:
     say(many(), SIDE)
     page = staff.get("/pools/").content.decode()

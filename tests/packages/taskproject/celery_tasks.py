@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 from django.db import connection, transaction
 
+from django_pooled_pg import deadline
 from tests.packages.taskproject import work
 
 session = shared_task(name="session")(work.session)
@@ -12,6 +13,7 @@ change = shared_task(name="change")(work.change)
 changes = shared_task(name="changes")(work.changes)
 fail = shared_task(name="fail")(work.fail)
 take = shared_task(name="take")(work.take)
+take_in_time = shared_task(name="take_in_time")(deadline(0.5)(work.take))
 together = shared_task(name="together")(work.together)
 marked = shared_task(name="marked")(work.marked)
 mark = shared_task(name="mark")(work.mark)

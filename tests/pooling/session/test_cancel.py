@@ -12,6 +12,7 @@ import pytest
 from django_pooled_pg import DeadlineExceeded, PoolExhausted, deadline
 from django_pooled_pg.pooling.lease import Lease
 from django_pooled_pg.pooling.session.running import Statement
+from django_pooled_pg.pooling.work import watcher
 from django_pooled_pg.pooling.work.work import Work, current
 from tests.conftest import MakeWrapper
 from tests.support.proxy import Proxy
@@ -86,10 +87,10 @@ def test_none_is_sent_when_another_statement_runs(
 def test_an_interrupted_statement_does_not_outlive_its_block(make_wrapper: MakeWrapper) -> None:
     lease = lease_of(make_wrapper())
     work = Work(100)
-    work.enter()
+    watcher.enter(work)
     Statement(work, lease.use).__enter__()
     assert work.running
-    work.leave()
+    watcher.leave(work)
     assert not work.running
 
 

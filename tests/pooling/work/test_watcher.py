@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
+from collections.abc import Iterator
 from math import inf
 
 import pytest
@@ -13,21 +15,34 @@ from tests.soak.child import run_in_child
 from tests.support.waiting import wait_until
 
 
+@pytest.fixture(autouse=True)
+def no_work() -> Iterator[None]:
+    """What a test leaves would be watched for the next ones, too."""
+    watcher._watched.clear()
+    yield
+    watcher._watched.clear()
+
+
+def watch(work: Work) -> None:
+    """Let it be watched, but not be this test's."""
+    contextvars.copy_context().run(watcher.enter, work)
+
+
 def watchers() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "django_pooled_pg-watcher"]
 
 
 def test_it_stops_work_at_its_deadline() -> None:
     work = Work(0.05)
-    watcher.watch(work)
+    watch(work)
     wait_until(lambda: work.stopped)
     assert len(watchers()) == 1
 
 
 def test_a_nearer_deadline_wakes_it() -> None:
     far, near = Work(1000), Work(0.05)
-    watcher.watch(far)
-    watcher.watch(near)
+    watch(far)
+    watch(near)
     wait_until(lambda: near.stopped, within=2)
     assert not far.stopped
 
@@ -40,7 +55,7 @@ def test_it_looks_at_a_client_again_and_again() -> None:
         return len(looks) >= 3
 
     work = Work(inf, has_gone)
-    watcher.watch(work)
+    watch(work)
     wait_until(lambda: work.is_abandoned)
 
 
@@ -51,29 +66,29 @@ def test_a_client_that_cannot_be_looked_at_disturbs_nobody_else(
         raise OSError("no such socket")
 
     broken, sound = Work(inf, has_gone), Work(0.2)
-    watcher.watch(broken)
-    watcher.watch(sound)
+    watch(broken)
+    watch(sound)
     wait_until(lambda: sound.stopped)
     assert not broken.stopped
     assert "no such socket" in caplog.text
 
 
 def test_it_sleeps_when_there_is_no_work() -> None:
+    watcher._watched.clear()  # other tests leave theirs
     work = Work(1000)
-    watcher.watch(work)
-    work.leave()
-    watcher.forget(work)
+    watch(work)
+    watcher.leave(work)
     wait_until(lambda: watcher._next_look == inf and not watcher._watched)
 
 
 def test_a_child_has_a_watcher_of_its_own() -> None:
-    watcher.watch(Work(1000))
+    watch(Work(1000))
 
     def child() -> None:
         assert not watchers()
         assert not watcher._watched
         work = Work(0.05)
-        watcher.watch(work)
+        watch(work)
         wait_until(lambda: work.stopped)
 
     assert run_in_child(child) == 0

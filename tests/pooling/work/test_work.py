@@ -8,6 +8,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
+from django_pooled_pg.pooling.work import watcher
 from django_pooled_pg.pooling.work.stops import Stops
 from django_pooled_pg.pooling.work.work import Work, current
 
@@ -26,7 +27,7 @@ class Running:
 def test_inner_work_has_what_limits_the_outer() -> None:
     gone = False
     outer = Work(100, lambda: gone)
-    outer.enter()
+    watcher.enter(outer)
     try:
         inner = Work(200)
         assert inner.until == outer.until
@@ -40,7 +41,20 @@ def test_inner_work_has_what_limits_the_outer() -> None:
         assert outer.is_abandoned
         assert running.stopped
     finally:
-        outer.leave()
+        watcher.leave(outer)
+
+
+def test_work_within_what_was_abandoned_is_not_wanted() -> None:
+    outer = Work(inf, lambda: True)
+    watcher.enter(outer)
+    try:
+        inner = Work(100)
+        outer.abandon()
+        assert not inner.is_wanted()
+        assert not Work(100).is_wanted()
+        assert inner.is_abandoned
+    finally:
+        watcher.leave(outer)
 
 
 def test_a_client_is_asked_only_after_some_patience() -> None:
@@ -60,10 +74,10 @@ def test_a_client_is_asked_only_after_some_patience() -> None:
 def test_what_outlives_its_work_is_free_again() -> None:
     work = Work(100)
     context = contextvars.copy_context()
-    context.run(work.enter)
+    context.run(watcher.enter, work)
     assert context.run(current) is work
     task: contextvars.Context = context.run(contextvars.copy_context)
-    context.run(work.leave)
+    context.run(watcher.leave, work)
     assert context.run(current) is None
     assert task.run(current) is None
 
@@ -71,10 +85,10 @@ def test_what_outlives_its_work_is_free_again() -> None:
 def test_what_outlives_work_whose_client_has_gone_is_stopped() -> None:
     work = Work()
     context = contextvars.copy_context()
-    context.run(work.enter)
+    context.run(watcher.enter, work)
     task: contextvars.Context = context.run(contextvars.copy_context)
     work.abandon()
-    context.run(work.leave)
+    context.run(watcher.leave, work)
     assert context.run(current) is None
     assert task.run(current) is work
 

@@ -17,5 +17,6 @@ urlpatterns = [
     path("async/gather/", views.async_gather),
     path("async/nested/", views.async_nested),
     path("async/stream/", views.async_stream),
+    path("pools/", include("django_pooled_pg.monitoring.urls")),
     path("", include("testproject.library.urls")),
 ]
