@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 
 from ..process.locks import Lock
-from .work import Work
+from .work import Work, current
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def watch(work: Work) -> None:
     """Watch a piece of work until it is over."""
     _watched.add(work)
     if work.next_look < _next_look:
-        if _thread is None:
+        if _thread is None or not _thread.is_alive():
             _start()
         _wake.put(None)
 
@@ -48,16 +48,21 @@ def forget(work: Work) -> None:
 def _start() -> None:
     global _thread
     with _lock:
-        if _thread is None:
-            _thread = threading.Thread(
-                target=_run, args=(_wake,), name="django_pooled_pg-watcher", daemon=True
-            )
-            _thread.start()
+        if _thread is not None and _thread.is_alive():
+            return
+        # Known before it starts: one whose start an interrupt has broken off ends by itself.
+        _thread = thread = threading.Thread(
+            target=_run, args=(_wake,), name="django_pooled_pg-watcher", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as ex:  # the system has no more threads, or the process ends
+            logger.warning("Statements can't be canceled for now: %s", ex)
 
 
 def _run(wake: SimpleQueue[None]) -> None:
     global _next_look
-    while True:
+    while _thread is threading.current_thread():
         # Who comes while it looks wakes it again.
         _next_look = inf
         due = _look_at_all()
@@ -67,6 +72,7 @@ def _run(wake: SimpleQueue[None]) -> None:
         except Empty:
             pass
         _drain(wake)
+    wake.put(None)  # for the other one
 
 
 def _drain(wake: SimpleQueue[None]) -> None:
@@ -97,7 +103,15 @@ def _look_at_all() -> float:
 
 
 def start_anew() -> None:
-    """In a forked child: forget the parent's work and thread, which aren't here."""
+    """In a forked child: forget the parent's thread and work, but for that of the code that forked.
+
+    That goes on here, too.
+    """
     global _wake, _lock, _thread, _next_look
     _watched.clear()
     _wake, _lock, _thread, _next_look = SimpleQueue(), Lock(), None, inf
+    work = current()
+    while work is not None:
+        work.running = set()  # threads that aren't here
+        watch(work)
+        work = work.outer
