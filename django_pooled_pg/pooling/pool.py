@@ -112,6 +112,9 @@ class Pool:
             if check.is_fit(connection, session, now) and not session.given_up:
                 return lease
             self.supply.drop_dead(lease, self._check.is_unwanted)
+            # Each that has to be asked, and doesn't answer, takes its time.
+            self._waiting.require_wanted(since=now)
+            now = monotonic()
 
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
         ledger = self._ledger
