@@ -93,16 +93,19 @@ class Tokens:
 
     def _asked_for(self) -> _Kept:
         """Ask the provider. Called with the lock held."""
+        # One that fails isn't kept: it may have read a key that was replaced since.
+        ask, self._ask = self._ask, None
         try:
-            if self._ask is None:
-                self._ask = self._connect()
-            token = self._ask()
+            if ask is None:
+                ask = self._connect()
+            token = ask()
         except Untold:
             raise
         except Exception as ex:
             error = untold(f"'credentials' ({self._name})", ex)
         else:
             now = monotonic()
+            self._ask = ask
             self._kept = _Kept(token.text, now + token.seconds - min(_TOO_LATE, token.seconds / 10))
             self._renew_at = now + max(1.0, token.seconds * _random.uniform(*_RENEWED_AFTER))
             self._failures = 0
