@@ -165,7 +165,8 @@ def test_a_provider_that_fails_is_asked_again_after_ever_longer_pauses(
     assert 48 <= pauses[5] <= 72
     provider.error = None
     tokens.renew_if_due()
-    wait_until(lambda: tokens() == {"password": "s3cret-8"})
+    wait_until(lambda: renewed(tokens))
+    assert tokens() == {"password": "s3cret-8"}
     assert provider.connected > 2, "what asks it is made anew: a key of its may have been replaced"
     assert tokens._renew_at - clock.now > LIFE / 3
 
