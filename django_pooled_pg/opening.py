@@ -95,7 +95,7 @@ def _no_answer(params: dict[str, Any], error: ConnectionTimeout) -> ConnectionTi
     limit = max(2, given) if given > 0 else _LONGEST_CONNECT
     each = " each" if "," in _said(params, "host") else ""
     # With what became of each host, where there are several.
-    _, *attempts = str(error).splitlines()
+    attempts = str(error).splitlines()[1:]
     text = f"no answer from {who} within {limit} s{each} (connect_timeout)"
     return ConnectionTimeout("\n".join([text, *attempts]))
 

@@ -49,8 +49,8 @@ def _ready_made(
         raise Invalid(
             alias,
             "credentials",
-            f"has no 'provider' that there is; give one of {', '.join(map(repr, READY_MADE))}, "
-            "or a callable of yours in place of the dict",
+            f"needs a 'provider': one of {', '.join(map(repr, READY_MADE))}; or give a callable "
+            "of your own instead",
         )
     module = importlib.import_module(f"{_PACKAGE}.{name}")
     _check(alias, name, arguments, list(inspect.signature(module.provider).parameters)[1:])

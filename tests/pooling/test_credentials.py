@@ -50,10 +50,10 @@ def test_a_port_may_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("django_pooled_pg.credentials.vault", "has no 'provider' that there is"),
+        ("django_pooled_pg.credentials.vault", "needs a 'provider': one of"),
         ({"provider": "vault"}, "'aws_rds', 'azure', 'file', 'google_cloud_sql'"),
-        ({"provider": None}, "has no 'provider'"),
-        ({"provider": []}, "has no 'provider'"),
+        ({"provider": None}, "needs a 'provider'"),
+        ({"provider": []}, "needs a 'provider'"),
         ({"provider": "file", "pth": "/x"}, r"\(file\) has an unknown argument; it takes 'path'"),
         ({"provider": "google_cloud_sql", "x": "y"}, "it takes none"),
         ({"provider": "file", "path": ["x"]}, r"\(file\) has 'path' of type list; give a text"),
