@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage
 
 from ..pooling.config import PoolConfig
 from . import serving
+from .encryption import check_encryption
 from .messages import message
 from .pooler import check_pooler, guessed_from
 
@@ -48,6 +49,7 @@ def check_options(
             alias,
         )
     yield from _numbers(alias, config)
+    yield from check_encryption(alias, settings, config)
     if because := guessed_from(settings, config):
         yield from check_pooler(alias, settings, config, because)
 

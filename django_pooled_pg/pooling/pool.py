@@ -235,7 +235,7 @@ class Pool:
         ledger = self._ledger
         if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
-        self.supply.end_half_closed()
+        self.supply.look_after()
         return min(self.housekeeping.look_after(), self.strays.look())
 
     def leases(self) -> list[Lease]:

@@ -20,6 +20,7 @@ from .gate import Gate
 from .lease import Lease
 from .ledger import Ledger
 from .process import gevent_order
+from .retiring import retire
 from .session.liveness import answers
 from .session.session import session_of
 
@@ -97,6 +98,11 @@ class Supply:
             backing.close(timeout)
         with ledger.lock:
             ledger.closing.pop(backing, None)
+
+    def look_after(self) -> None:
+        """Do what is due each second."""
+        self.end_half_closed()
+        retire(self._name, self.config, self._ledger)
 
     def end_half_closed(self) -> None:
         """End the threads of what an interrupt has left half closed.
