@@ -6,11 +6,13 @@ Relies on the methods of Django's DatabaseWrapper that engines override;
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 from typing import Any, cast
 
 import psycopg
 from django.db.backends.postgresql.base import DatabaseWrapper
+from psycopg.errors import ConnectionTimeout
 
 from .pooling.config import PoolConfig, with_fresh_password
 from .pooling.connector import SessionMaker
@@ -34,9 +36,6 @@ def session_maker(
     engine: type[DatabaseWrapper], alias: str, settings: Settings, config: PoolConfig
 ) -> SessionMaker:
     """Return what opens sessions as `engine`, or a subclass of it, does without a pool."""
-    # Those who wait should be told of a host that doesn't answer, not of their time-out.
-    connect_timeout = min(max(2, int(config.timeout) - 1), _LONGEST_CONNECT)
-    defaults = {**_KEEPALIVES, "connect_timeout": connect_timeout}
 
     def wrapper(settings: Settings) -> DatabaseWrapper:
         # One of its own for each session, used once.
@@ -52,9 +51,11 @@ def session_maker(
         params = {**opener.get_connection_params(), "autocommit": True, **kwargs}
         if config.credentials is not None:
             params.update(config.credentials())
-        if "service" not in params:  # whose file may say something about the defaults
-            params = {**defaults, **params}
-        connection: psycopg.Connection[Any] = opener.get_new_connection(params)
+        params = _with_defaults(params, config.timeout)
+        try:
+            connection: psycopg.Connection[Any] = opener.get_new_connection(params)
+        except ConnectionTimeout as ex:
+            raise _no_answer(params, ex) from ex
         try:
             _configure(opener, connection)
         except BaseException:
@@ -72,6 +73,42 @@ def session_maker(
 
         budget = place_of(settings, config.budget_name, shared_dir)
     return SessionMaker(open=open_session, configure=configure, budget=budget)
+
+
+def _with_defaults(params: dict[str, Any], timeout: float) -> dict[str, Any]:
+    if "connect_timeout" not in params and "PGCONNECT_TIMEOUT" not in os.environ:
+        # Those who wait should be told of a host that doesn't answer, not of their time-out; and of
+        # several, each gets its turn before. It is what psycopg, too, takes for the least.
+        hosts = len(_said(params, "host").split(","))
+        limit = min(max(2, (int(timeout) - 1) // hosts), _LONGEST_CONNECT)
+        # Where there is a service: psycopg doesn't look into its file for it.
+        params = {**params, "connect_timeout": limit}
+    if "service" not in params:  # whose file may say something about these
+        params = {**_KEEPALIVES, **params}
+    return params
+
+
+def _no_answer(params: dict[str, Any], error: ConnectionTimeout) -> ConnectionTimeout:
+    """Return the error that says what psycopg's doesn't: who didn't answer, and for how long."""
+    if service := params.get("service"):
+        who = f"service {service}"
+    else:
+        who = (
+            f"{_said(params, 'host') or 'the local server'}, port {_said(params, 'port') or 5432},"
+        )
+    # As psycopg reads it, which has refused what is no number.
+    given = int(float(_said(params, "connect_timeout")))
+    limit = max(2, given) if given > 0 else _LONGEST_CONNECT
+    each = " each" if "," in _said(params, "host") else ""
+    # With what became of each host, where there are several.
+    attempts = str(error).splitlines()[1:]
+    text = f"no answer from {who} within {limit} s{each} (connect_timeout)"
+    return ConnectionTimeout("\n".join([text, *attempts]))
+
+
+def _said(params: dict[str, Any], name: str) -> str:
+    """Return a parameter of the connection, which may be in the environment."""
+    return str(params.get(name) or os.environ.get(f"PG{name.upper()}") or "")
 
 
 def _configure(opener: DatabaseWrapper, connection: psycopg.Connection[Any]) -> None:

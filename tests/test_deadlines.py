@@ -21,6 +21,8 @@ from psycopg_pool import PoolTimeout
 from django_pooled_pg import DeadlineExceeded, deadline
 from django_pooled_pg.pooling.work.work import current
 from tests.conftest import MakeWrapper
+from tests.soak.child import run_in_child
+from tests.support.proxy import Proxy
 from tests.support.queries import backend_pid, fetch, hold
 from tests.support.waiting import wait_until
 
@@ -116,6 +118,24 @@ def test_a_wait_for_a_connection_ends_at_the_deadline(make_wrapper: MakeWrapper)
     assert waiter.pool.statistics().exhausted == 0
 
 
+def test_connections_that_do_not_answer_are_not_all_waited_for(
+    make_wrapper: MakeWrapper, database: dict[str, Any]
+) -> None:
+    with Proxy(int(database["PORT"])) as proxy:
+        pool = {"max_size": 3, "min_size": 3, "check": "query"}
+        wrapper = make_wrapper(pool=pool, HOST="127.0.0.1", PORT=str(proxy.port))
+        assert wrapper.pool is not None
+        wrapper.pool.open(wait=True)
+        proxy.freeze()
+
+        def exceed() -> None:
+            with pytest.raises(DeadlineExceeded) as raised, deadline(0.2):
+                run(wrapper, "SELECT 1")
+            assert isinstance(raised.value.__cause__, PoolTimeout)
+
+        assert took(exceed) < 3.8
+
+
 def test_a_wait_at_a_paused_pool_ends_at_the_deadline(make_wrapper: MakeWrapper) -> None:
     wrapper = make_wrapper()
     assert wrapper.pool is not None
@@ -191,6 +211,32 @@ def _atomic(wrapper: BaseDatabaseWrapper) -> Any:
     return transaction.atomic(using=wrapper.alias)
 
 
+@pytest.mark.parametrize(
+    "ends", ["COMMIT", "rollback", " ROLLBACK TO SAVEPOINT s", "END", "ABORT", "RELEASE s"]
+)
+def test_what_ends_a_transaction_is_not_refused(make_wrapper: MakeWrapper, ends: str) -> None:
+    wrapper = make_wrapper()
+    with wrapper.cursor() as cursor, deadline(0.2):
+        cursor.execute("BEGIN; SAVEPOINT s")
+        wait_until(lambda: not current().is_wanted())  # type: ignore[union-attr]  # there is
+        cursor.execute(ends)
+
+
+@pytest.mark.parametrize("ends", ["tpc_commit", "tpc_rollback"])
+def test_what_ends_a_two_phase_transaction_is_not_refused(
+    make_wrapper: MakeWrapper, ends: str
+) -> None:
+    wrapper = make_wrapper()
+    wrapper.ensure_connection()
+    raw = wrapper.connection
+    raw.autocommit = False
+    with deadline(0.2):
+        raw.tpc_begin("late")
+        raw.execute("SELECT 1")
+        wait_until(lambda: not current().is_wanted())  # type: ignore[union-attr]  # there is
+        getattr(raw, ends)()
+
+
 def test_a_cursor_that_was_opened_before_the_block_is_limited_too(
     make_wrapper: MakeWrapper,
 ) -> None:
@@ -199,7 +245,19 @@ def test_a_cursor_that_was_opened_before_the_block_is_limited_too(
         cursor.execute(SLEEP)
 
 
-@pytest.mark.parametrize("way", ["executemany", "stream", "copy", "server", "raw", "own cursor"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "executemany",
+        "stream",
+        "copy",
+        "server",
+        "raw",
+        "own cursor",
+        "pipeline",
+        "rows of a pipeline",
+    ],
+)
 def test_each_way_to_run_a_statement_is_limited(make_wrapper: MakeWrapper, way: str) -> None:
     wrapper = make_wrapper()
     wrapper.ensure_connection()
@@ -220,6 +278,13 @@ def test_each_way_to_run_a_statement_is_limited(make_wrapper: MakeWrapper, way: 
             with _atomic(wrapper), wrapper.chunked_cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(0.01) FROM generate_series(1, 10000)")
                 cursor.fetchall()
+        elif way == "pipeline":
+            with raw.pipeline():
+                raw.execute(SLEEP)
+        elif way == "rows of a pipeline":
+            with raw.cursor() as cursor, raw.pipeline():
+                cursor.execute(SLEEP)
+                cursor.fetchone()
         elif way == "raw":
             raw.execute(SLEEP)
         else:
@@ -279,6 +344,17 @@ def test_in_async_code_it_limits_what_threads_do_for_it(make_wrapper: MakeWrappe
 
     with pytest.raises(DeadlineExceeded):
         asyncio.run(work())
+
+
+def test_it_goes_on_in_a_forked_child(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+
+    def child() -> None:
+        with pytest.raises(DeadlineExceeded):
+            run(wrapper)
+
+    with deadline(0.5):
+        assert run_in_child(child) == 0
 
 
 def test_tasks_do_not_share_their_deadlines(make_wrapper: MakeWrapper) -> None:

@@ -55,6 +55,9 @@ def takes(secret: str, *args: Any) -> dict[str, Any]:
 
 
 FORMS = {
+    "provider": {"provider": SECRET},
+    "argument": {"provider": "file", "path": SECRET},
+    "unknown argument": {"provider": "file", SECRET: SECRET},
     "text": SECRET,
     "path": f"{SECRET.replace('-', '_')}.word",
     "dict": {"password": SECRET},

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage
 from ..pooling.config import PoolConfig
 from . import serving
 from .budget import check_budget
+from .encryption import check_encryption
 from .messages import message
 from .pooler import check_pooler, guessed_from
 
@@ -50,6 +51,7 @@ def check_options(
         )
     yield from _numbers(alias, config)
     yield from check_budget(alias, config)
+    yield from check_encryption(alias, settings, config)
     if because := guessed_from(settings, config):
         yield from check_pooler(alias, settings, config, because)
 

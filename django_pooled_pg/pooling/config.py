@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
-from .untold import Provider, shown
+from .untold import CredentialsProvider, Provider, shown
 from .values import Invalid, size, validated
 
 Connection: TypeAlias = psycopg.Connection[Any]
@@ -59,7 +59,7 @@ class PoolConfig:
     reset: Literal["auto", "always", "never"] | ConnectionCallback = field(
         default="auto", repr=False
     )
-    credentials: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
+    credentials: CredentialsProvider | None = field(default=None, repr=False)
     leak_threshold: float | None = None
     connection_class: type[psycopg.Connection[Any]] = psycopg.Connection
     prewarm: Prewarm = False
@@ -100,7 +100,7 @@ class PoolConfig:
             for key, text in options.items()
             if str(key).startswith(_IN_URL)
         }
-        return _build(alias, {**value, **from_url})
+        return _build(alias, settings, {**value, **from_url})
 
     def resized(
         self,
@@ -162,11 +162,15 @@ def _from_text(value: Any) -> Any:
 _KEYS = sorted("class" if f.name == "pool_class" else f.name for f in fields(PoolConfig))
 
 
-def _build(alias: str, given: Mapping[str, Any]) -> PoolConfig:
+def _build(alias: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> PoolConfig:
     for key in given:
         if key not in _KEYS:
             raise _unknown(alias, key)
-    values = {key: validated(alias, key, value) for key, value in given.items()}
+    values = {k: validated(alias, k, value) for k, value in given.items() if k != "credentials"}
+    if (credentials := given.get("credentials")) is not None:
+        from .credentials import credentials_of  # which few sites need
+
+        values["credentials"] = credentials_of(alias, settings, credentials)
     null = values.get("class") == "null"
     values["pool_class"] = values.pop("class", "pool")
     values.setdefault("min_size", 0 if null else 1)

@@ -1,4 +1,4 @@
-"""Owns what is done for a pool's leases from time to time: reclaim, leak reports, forgotten ones.
+"""Owns what is done for a pool from time to time: reclaim, leak reports, forgotten leases, tokens.
 
 Runs in the thread of `process/borrowers.py`; lends nothing.
 """
@@ -33,6 +33,7 @@ class Housekeeping:
     ) -> None:
         self._pool_name = pool_name
         self._leak_threshold = config.leak_threshold
+        self._renew = config.credentials.renew if config.credentials is not None else None
         self._ledger = ledger
         self._give_back = give_back
 
@@ -64,6 +65,8 @@ class Housekeeping:
             self._report_leak(lease)
             self._end_if_forgotten(lease)
         self._report_long_resets()
+        if self._renew is not None:
+            self._renew()
         return min((self._leak_threshold or LOOK_EVERY) / 4, LOOK_EVERY)
 
     def _end_if_forgotten(self, lease: Lease) -> None:

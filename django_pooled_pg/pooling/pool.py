@@ -112,6 +112,9 @@ class Pool:
             if check.is_fit(connection, session, now) and not session.given_up:
                 return lease
             self.supply.drop_dead(lease, self._check.is_unwanted)
+            # Each that has to be asked, and doesn't answer, takes its time.
+            self._waiting.require_wanted(since=now)
+            now = monotonic()
 
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
         ledger = self._ledger
@@ -232,7 +235,7 @@ class Pool:
         ledger = self._ledger
         if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
-        self.supply.end_half_closed()
+        self.supply.look_after()
         return min(self.housekeeping.look_after(), self.strays.look())
 
     def leases(self) -> list[Lease]:

@@ -21,6 +21,7 @@ from .gate import Gate
 from .lease import Lease
 from .ledger import Ledger
 from .process import gevent_order
+from .retiring import retire
 from .session.liveness import answers
 from .session.session import session_of
 
@@ -116,6 +117,11 @@ class Supply:
             ledger.closing.pop(backing, None)
         if self.member is not None:
             self.member.wake()
+
+    def look_after(self) -> None:
+        """Do what is due each second."""
+        self.end_half_closed()
+        retire(self._name, self.config, self._ledger)
 
     def end_half_closed(self) -> None:
         """End the threads of what an interrupt has left half closed.

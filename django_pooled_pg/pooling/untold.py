@@ -88,6 +88,8 @@ class Provider:
     def __call__(self) -> Any:
         try:
             return self._function()
+        except Untold:
+            raise  # by a provider of this package, which knows what may be said
         except Exception as ex:
             error = untold(repr(self._name), ex)
         # Here, so that it has no __context__.
@@ -98,12 +100,24 @@ class Provider:
 
 
 class CredentialsProvider(Provider):
-    """The option `credentials`."""
+    """The option `credentials`.
 
-    __slots__ = ()
+    Of a provider of this package, `renew`, if it has one, is to be called each second; without TLS at
+    `least_sslmode`, or better, others may read what it returns.
+    """
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    __slots__ = ("least_sslmode", "renew")
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        *,
+        renew: Callable[[], None] | None = None,
+        least_sslmode: str | None = None,
+    ) -> None:
         super().__init__("credentials", function)
+        self.renew = renew
+        self.least_sslmode = least_sslmode
 
     def __call__(self) -> Mapping[str, Any]:
         found = super().__call__()

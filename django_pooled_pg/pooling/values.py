@@ -1,5 +1,7 @@
 """Owns what the values of `OPTIONS["pool"]` may be; doesn't know which go together.
 
+`credentials` is in `credentials.py`.
+
 Every error names the alias, the option and what to write instead, but a value only if it is a
 number or a dotted path: anything else may be a secret in the wrong place.
 """
@@ -14,7 +16,7 @@ from typing import Any
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
-from .untold import CredentialsProvider, kind, shown, untold
+from .untold import shown, untold
 
 # PostgreSQL has no more: https://www.postgresql.org/docs/current/runtime-config-connection.html
 _MOST_CONNECTIONS = 262_143
@@ -40,7 +42,7 @@ _TIMES = {
 # Locks and clocks take no time without end, and psycopg_pool's scheduler dies of one.
 _YEAR = 365 * 24 * 3600
 
-_CALLABLES = {"reconnect_failed", "configure", "credentials"}
+_CALLABLES = {"reconnect_failed", "configure"}
 _CHOICES: dict[str, tuple[object, ...]] = {
     "prewarm": (False, True, "wait"),
     "return_at": ("request", "transaction"),
@@ -52,7 +54,7 @@ _CHOICES_OR_CALLABLES = {
     "reset": ("auto", "always", "never"),
 }
 # A dotted path, or `module:name`.
-_PATH = r"[^\W\d]\w*([.:][^\W\d]\w*)+"
+PATH = r"[^\W\d]\w*([.:][^\W\d]\w*)+"
 
 
 class Invalid(ImproperlyConfigured):
@@ -70,8 +72,6 @@ def validated(alias: str, key: str, value: Any) -> Any:
         return None if value is None and may_be_none else size(alias, key, value)
     if key in _TIMES:
         return None if value is None and key == "leak_threshold" else _time(alias, key, value)
-    if key == "credentials":
-        return None if value is None else CredentialsProvider(_credentials(alias, key, value))
     if key in _CALLABLES:
         return None if value is None else _imported(alias, key, value, callable, "a callable")
     if key in _CHOICES_OR_CALLABLES:
@@ -134,7 +134,7 @@ def _choice_or_callable(alias: str, key: str, value: Any) -> Any:
     if isinstance(value, str) and value in choices:
         return value
     names = ", ".join(map(repr, choices))
-    if isinstance(value, str) and not re.fullmatch(_PATH, value):
+    if isinstance(value, str) and not re.fullmatch(PATH, value):
         raise Invalid(alias, key, f"is {_other(value)}; use one of {names}, or a callable")
     return _imported(alias, key, value, callable, f"one of {names}, a callable")
 
@@ -153,7 +153,7 @@ def _is_connection_class(value: Any) -> bool:
 
 
 def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], wanted: str) -> Any:
-    if isinstance(value, str) and re.fullmatch(_PATH, value):
+    if isinstance(value, str) and re.fullmatch(PATH, value):
         try:
             value = pkgutil.resolve_name(value)
         except (ImportError, AttributeError) as ex:
@@ -163,18 +163,4 @@ def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], w
             raise Invalid(alias, key, f"can't be imported: {error}") from error.__cause__
     if not accept(value):
         raise Invalid(alias, key, f"is {shown(value)}; give {wanted} or a dotted path to one")
-    return value
-
-
-def _credentials(alias: str, key: str, value: Any) -> Any:
-    # As above, but without showing a path, or a number: it may be the password itself.
-    problem, cause = f"is {kind(value)}; give a callable or a dotted path to one", None
-    if isinstance(value, str) and re.fullmatch(_PATH, value):
-        try:
-            value = pkgutil.resolve_name(value)
-        except Exception as ex:
-            error = untold("importing it", ex)
-            problem, cause = f"can't be imported: {error}", error.__cause__
-    if not callable(value):
-        raise Invalid(alias, key, problem) from cause
     return value

@@ -9,6 +9,7 @@ import copy
 from math import inf
 from time import monotonic
 
+from django.db import OperationalError
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from .backing.claim import ConnectFailed, NotWanted
@@ -43,7 +44,7 @@ class Waiting:
 
         Raises what `Pool.borrow` raises.
         """
-        config = self._supply.config
+        config, began = self._supply.config, monotonic()
         deadline, max_waiting = started + config.timeout, config.max_waiting
         if (work := current()) is not None:
             deadline = min(deadline, work.until)
@@ -63,13 +64,24 @@ class Waiting:
             except (PoolTimeout, TooManyRequests) as ex:
                 if work is None or work.is_wanted():
                     raise self.exhausted(ex, waiting=place.waiting) from ex
-                work.note_waited(monotonic() - started)
-                what = "it waits for a connection no more"
-                raise work.error(self._connector.stops, what, waiting=True) from ex
+                raise self._unwanted(work, began) from ex
             else:
                 if work is not None:
-                    work.note_waited(monotonic() - started)
+                    work.note_waited(monotonic() - began)
                 return backing, connection
+
+    def require_wanted(self, since: float) -> None:
+        """Raise what `for_connection` raises if the work of the caller isn't wanted any more.
+
+        It has waited `since` then.
+        """
+        if (work := current()) is not None and not work.is_wanted():
+            raise self._unwanted(work, since) from NotWanted()
+
+    def _unwanted(self, work: Work, began: float) -> OperationalError:
+        work.note_waited(monotonic() - began)
+        what = "it waits for a connection no more"
+        return work.error(self._connector.stops, what, waiting=True)
 
     def _pass_gate(self, deadline: float, max_waiting: int, work: Work | None) -> None:
         gate = self._supply.gate

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,6 +20,7 @@ from django.db import OperationalError
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.monitoring.snapshot import process_snapshot
+from django_pooled_pg.pooling import registry
 from django_pooled_pg.pooling.untold import Untold
 from testproject.embedded import Cluster
 from tests.support.queries import backend_pid, fetch, hold
@@ -192,3 +195,55 @@ def test_dbshell_gets_the_password_too(rotating: Callable[..., DatabaseWrapper])
     _, env = wrapper.client.settings_to_cmd_args_env(wrapper.settings_dict, [])
     assert env is not None
     assert env["PGPASSWORD"] == SECRETS[0]
+
+
+def test_a_file_that_is_rotated_under_load_costs_no_request(
+    admin: DatabaseWrapper,
+    rotating: Callable[..., DatabaseWrapper],
+    tmp_path: Path,
+    django_db_blocker: Any,
+) -> None:
+    """As Kubernetes does it: a new file in place of the old one, after the server has the password.
+
+    Meanwhile no connection can be made; one that works is why nobody is told.
+    """
+    path = tmp_path / "password"
+    path.write_text(SECRETS[0])
+    credentials = {"provider": "file", "path": str(path)}
+    pool = {"credentials": credentials, "max_size": 4, "max_lifetime": 0.2}
+    settings = rotating(pool).settings_dict
+    errors: list[Exception] = []
+    pids: set[int] = set()
+    stop = threading.Event()
+
+    def requests() -> None:
+        with django_db_blocker.unblock():
+            while not stop.is_set():
+                wrapper = DatabaseWrapper(settings, "rotated_file")
+                try:
+                    pids.add(backend_pid(wrapper))
+                except Exception as ex:
+                    errors.append(ex)
+                wrapper.close()
+
+    report = DatabaseWrapper(settings, "rotated_file")
+    hold(report)
+    threads = [threading.Thread(target=requests) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(5):
+            before = len(pids)
+            password = f"s3cret-{number}"
+            with admin.cursor() as cursor:
+                cursor.execute(f"ALTER ROLE rotated PASSWORD '{password}'")
+            path.with_name("new").write_text(f"{password}\n")
+            path.with_name("new").rename(path)
+            wait_until(lambda before=before: len(pids) >= before + 4, within=30)  # type: ignore[misc]  # of the default
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        report.close()
+        registry.close("rotated_file")
+    assert errors == []

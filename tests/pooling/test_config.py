@@ -107,7 +107,7 @@ def test_what_djangos_own_pool_takes_is_taken() -> None:
         ({"reset": "all"}, ["['reset'] is another text", "'auto', 'always', 'never'"]),
         ({"check_idle": -1}, ["['check_idle'] is -1", "at least 0"]),
         ({"leak_threshold": 0}, ["['leak_threshold'] is 0", "at least 0.1", "None for never"]),
-        ({"credentials": {}}, ["['credentials'] is of type dict", "a callable"]),
+        ({"credentials": {}}, ["['credentials'] needs a 'provider'", "a callable"]),
         ({"connection_class": dict}, ["['connection_class']", "psycopg.Connection"]),
         ({"prewarm": 1}, ["['prewarm'] is 1", "False, True, 'wait'"]),
         ({"class": "nul"}, ["['class'] is another text", "'pool', 'null'"]),

@@ -119,4 +119,4 @@ def test_what_is_no_dict_of_parameters_is_refused_without_showing_it() -> None:
 def test_a_provider_returns_what_the_callable_returns() -> None:
     assert Provider("PASSWORD", lambda: SECRET)() == SECRET
     assert CredentialsProvider(lambda: {"password": SECRET})() == {"password": SECRET}
-    assert repr(CredentialsProvider(Talks)) == "<Provider 'credentials'>"
+    assert repr(CredentialsProvider(Talks, renew=Talks())) == "<Provider 'credentials'>"

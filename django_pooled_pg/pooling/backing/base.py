@@ -14,7 +14,7 @@ fails when one of these names moves. What each is for:
 - `_pool`: count and sweep idle connections, lend and put without a detour; also the
   attribute of a connection that is lent.
 - `_expire_at`, `_created_at` (of a connection), `_drained_at`, `_pool_full_event`: put what
-  needs no more thought; tell how new a connection is that others want.
+  needs no more thought; find what is too old, or too new to be given up to others.
 - `_nconns_min`: the fewest idle ones lately. `MaintenanceTask`: do our work in its workers.
 - `_closed`: disarm a pool inherited over a fork. `_tasks`, `_start_workers`, `_workers`, `pool` (of
   a task): a queue of our own, and no more workers than are needed.
@@ -88,6 +88,12 @@ class BaseBacking(ConnectionPool[Connection]):
     def idle_connections(self) -> list[Connection]:
         with self._lock:
             return list(self._pool)
+
+    def expired(self, now: float) -> list[Connection]:
+        """Return the idle connections that are past `max_lifetime`, the oldest first."""
+        with self._lock:
+            found = [connection for connection in self._pool if connection._expire_at <= now]
+        return sorted(found, key=lambda connection: connection._expire_at)
 
     @property
     def waiting(self) -> int:
@@ -230,6 +236,11 @@ class BaseBacking(ConnectionPool[Connection]):
         # starting to make it would count it for ever.
         if self._nconns < self._max_size and not self._growing:
             self.run_task(Call(self, self._grow))
+
+    def make_one_more(self) -> None:
+        """Start to make a connection, in the background, if there may be one more."""
+        with self._lock:
+            self._maybe_grow_pool()
 
     def _grow(self) -> None:
         with self._lock:

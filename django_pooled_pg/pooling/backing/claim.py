@@ -67,6 +67,10 @@ class Claim(WaitingClient[Connection]):
         """Let the borrower wait no more. Called by the thread that watches its work."""
         self.fail(NotWanted())
 
+    def is_running(self) -> bool:
+        """Tell whether its borrower waits."""
+        return self.conn is None and self.error is None
+
     def abandon(self) -> Connection | None:
         """Make sure that nothing is handed over any more; return what was."""
         with self._choice:

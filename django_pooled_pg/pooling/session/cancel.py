@@ -12,7 +12,6 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -24,7 +23,7 @@ from .liveness import ANSWER_LIMIT
 logger = logging.getLogger(__name__)
 
 # Seconds until a statement that goes on is canceled again: the first request may have come before
-# the server had begun with it.
+# the server had begun with it, or not at all.
 _AGAIN_AFTER = 0.5
 # Seconds to wait for one that is under way. It gives up by itself before.
 _LONGEST = ANSWER_LIMIT + 1
@@ -33,73 +32,73 @@ _LONGEST = ANSWER_LIMIT + 1
 class Cancel:
     """One cancel request. It is sent by a thread of its own: a server may let it wait.
 
-    `before` is the one before it for the same statement, if there was one.
+    `before` is the one before it for the same session, if there is any.
     """
 
     def __init__(self, pool_name: str, before: Cancel | None = None) -> None:
         self._pool_name = pool_name
+        self._before = before
         self._sent_at = monotonic()
-        self._first_sent_at: float = self._sent_at if before is None else before._first_sent_at
-        self._was_answered = False
+        self._was_answered = self._has_ended = False
         self._is_over = threading.Lock()
         self._is_over.acquire()
 
-    def send(self, connection: Any, still_runs: Callable[[], bool]) -> None:
-        """Send it, in the background.
-
-        `still_runs` tells whether the statement does: one that goes on, be the requests answered or
-        not, loses its connection.
-        """
+    def send(self, connection: Any) -> None:
+        """Send it, in the background."""
         name = "django_pooled_pg-cancel"
-        work = partial(self._send, connection, still_runs)
+        work = partial(self._send, connection)
         thread = threading.Thread(target=work, name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError as ex:  # the system has no more threads, or the process ends
-            logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, ex)
+            self._say(ex)
             self.withdraw()
 
-    def _send(self, connection: Any, still_runs: Callable[[], bool]) -> None:
+    def _send(self, connection: Any) -> None:
         try:
             connection.cancel_safe(timeout=ANSWER_LIMIT)
             self._was_answered = True
         except Exception as ex:
-            # It may arrive yet: the session isn't lent again.
-            logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, ex)
-        try:
-            tried = monotonic() - self._first_sent_at
-            if tried >= ANSWER_LIMIT and still_runs():
-                # The server doesn't answer, or a pooler hasn't passed the statement on yet.
-                logger.warning(
-                    "Pool %r: a statement goes on %.1f s after it was canceled; its connection is "
-                    "closed",
-                    self._pool_name,
-                    tried,
-                )
-                _hang_up(connection)
+            # It may arrive yet: the session isn't used again.
+            self._say(ex)
         finally:
-            self._is_over.release()
+            self._end()
+
+    def _say(self, error: Exception) -> None:
+        logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, error)
 
     def withdraw(self) -> None:
         """End it: it was never sent."""
         self._was_answered = True
+        self._end()
+
+    def _end(self) -> None:
+        self._has_ended = True
         self._is_over.release()
 
     def was_answered(self) -> bool:
-        """Wait until it was, some seconds at most; tell whether it was."""
-        if self._is_over.acquire(timeout=_LONGEST):
+        """Wait until it was, and those before it, some seconds at most; tell whether they were."""
+        until, each = monotonic() + _LONGEST, self
+        while each._was_answered_by(until):
+            if each._before is None:
+                return True
+            each = each._before
+        return False
+
+    def _was_answered_by(self, until: float) -> bool:
+        if self._is_over.acquire(timeout=max(0.0, until - monotonic())):
             self._is_over.release()
         return self._was_answered
 
     def is_to_be_repeated(self) -> bool:
         """Tell whether its statement, if it runs still, needs another one."""
-        return self._was_answered and monotonic() - self._sent_at > _AGAIN_AFTER
+        return self._has_ended and monotonic() - self._sent_at > _AGAIN_AFTER
 
 
-def _hang_up(connection: Any) -> None:
+def hang_up(connection: Any) -> None:
     """End the wait for the server.
 
-    Nobody closes the connection meanwhile: whoever has it waits for the cancel request to be over.
+    Nobody closes the connection meanwhile: whoever has it waits for its use's `cancel` to be over.
     """
     try:
         with socket.socket(fileno=os.dup(connection.pgconn.socket)) as wire:

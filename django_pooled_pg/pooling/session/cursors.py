@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from ..work import work
-from ..work.work import Work
-from .running import Statement, copy_for, rows_for, steers_transaction
+from .running import Statement, copy_for, rows_for, run_for, statement_for
 from .statements import CHANGES, effect_after, effect_of
 from .use import RETURNED_HANDLE, Use, of_psycopg, use_of
 
@@ -131,23 +129,21 @@ class NotingCursor(_Base):
         tags = [result.command_status for result in self._results]
         self._use.note_statement(sql, effect_after(sql, tags))
 
-    def _work_of(self, query: Query = None) -> Work | None:
-        """Return the work that a statement runs for, if there is any."""
-        if steers_transaction(query) or self._use.is_of_nobody:
-            return None
-        return work.current()
+    def _statement(self, query: Query = None) -> Statement | None:
+        """Return what a statement of its caller's work is run as; `None` if nothing limits it."""
+        use = self._use
+        statement = statement_for(use, query)
+        if statement is not None and use.session.namespace.get("_pipeline") is not None:
+            # The wait comes later, and is the raw handle's to limit.
+            self._conn = use.raw
+        return statement
 
     def execute(self, query: Query, params: Any = None, **kwargs: Any) -> Any:
         use = self._use
         started = monotonic()
         try:
-            if (
-                work.in_use
-                and work.context.get() is not None
-                and (mine := self._work_of(query)) is not None
-            ):
-                with Statement(mine, use):
-                    return self._run(query, params, kwargs)
+            if work.in_use and (statement := self._statement(query)) is not None:
+                return run_for(statement, self._run, query, params, kwargs)
             # A statement known to leave nothing: nearly all of them are.
             if type(query) is str and not kwargs and not effect_of(query):
                 return self._factory.execute(self, query, params)
@@ -167,12 +163,14 @@ class NotingCursor(_Base):
         return result
 
     def executemany(self, query: Query, *args: Any, **kwargs: Any) -> None:
-        use, mine = self._use, self._work_of()
+        use, statement, run = self._use, self._statement(), super().executemany
         sql = self._note(query)
         started = monotonic()
         try:
-            with nullcontext() if mine is None else Statement(mine, use):
-                super().executemany(query, *args, **kwargs)
+            if statement is None:
+                run(query, *args, **kwargs)
+            else:
+                run_for(statement, run, query, *args, **kwargs)
             self._note_results(sql)
         except ReadOnlySqlTransaction:
             use.refused_to_write = True
@@ -183,14 +181,14 @@ class NotingCursor(_Base):
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
         rows = super().stream(query, *args, **kwargs)
-        mine = self._work_of()
+        mine = work.current()
         return rows if mine is None else rows_for(mine, self._use, rows)
 
     def copy(self, statement: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(statement)
         copying = super().copy(statement, *args, **kwargs)
-        mine = self._work_of()
-        return copying if mine is None else copy_for(mine, self._use, copying)
+        runs = self._statement()
+        return copying if runs is None else copy_for(runs, copying)
 
     def close(self) -> None:
         self._factory.close(self)
@@ -217,9 +215,10 @@ def _run_as(name: str) -> Any:
     """Return the method of that name, which runs for the work of its caller."""
 
     def run(self: NotingCursor, *args: Any, **kwargs: Any) -> Any:
-        method, mine = getattr(super(NotingServerCursor, self), name), self._work_of()
-        with nullcontext() if mine is None else Statement(mine, self._use):
+        method, statement = getattr(super(NotingServerCursor, self), name), self._statement()
+        if statement is None:
             return method(*args, **kwargs)
+        return run_for(statement, method, *args, **kwargs)
 
     return run
 

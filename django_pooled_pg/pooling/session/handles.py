@@ -18,7 +18,7 @@ import psycopg.generators
 from ..work import work
 from ..work.stops import Stops
 from .cursors import NotingCursor, note_statements, noting
-from .running import Statement
+from .running import Queued, Statement, run_for, statement_for
 from .session import Session, remember, session_of
 from .statements import CHANGES
 from .use import Use, begin_unused, of_psycopg, refuse, set_attribute, use_of
@@ -42,6 +42,16 @@ _OF_CONNECTIONS = (
     "set_read_only",
     "set_deferrable",
 )
+# What waits for the statements that a pipeline has sent.
+_OF_PIPELINES = {
+    getattr(getattr(psycopg.Pipeline, f"_{name}_gen", None), "__code__", None)
+    for name in ("sync", "fetch", "exit")
+} - {None}
+# What ends a two-phase transaction.
+_OF_TWO_PHASES = {
+    getattr(getattr(psycopg.Connection, f"_tpc_{name}_gen", None), "__code__", None)
+    for name in ("prepare", "finish")
+} - {None}
 # What psycopg runs on a connection without a cursor, and what leaves nothing in the session. One
 # that is missing is taken for something that does.
 _HARMLESS = {
@@ -49,7 +59,10 @@ _HARMLESS = {
     for function in (
         *(getattr(psycopg.Connection, f"_{name}_gen", None) for name in _OF_CONNECTIONS),
         *(getattr(psycopg.Transaction, f"_{name}_gen", None) for name in ("enter", "exit")),
-        *(getattr(psycopg.Pipeline, f"_{name}_gen", None) for name in ("enter", "sync", "exit")),
+        *(
+            getattr(psycopg.Pipeline, f"_{name}_gen", None)
+            for name in ("enter", "sync", "fetch", "exit")
+        ),
         getattr(psycopg.generators, "notifies", None),
     )
 } - {None}
@@ -165,10 +178,17 @@ class _RawHandle(_Base):
         return cursor
 
     def commit(self) -> None:
-        _current(self).quick.commit()
+        use = _current(self)
+        if use.cancel is not None:
+            use.end_cancel()
+        use.quick.commit()
 
     def rollback(self) -> None:
-        _current(self).quick.rollback()
+        use = _current(self)
+        if work.in_use and (statement := statement_for(use, "ROLLBACK")) is not None:
+            run_for(statement, use.quick.rollback)
+        else:
+            use.quick.rollback()
 
     def add_notice_handler(self, callback: Any) -> None:
         _current(self).handled = True
@@ -187,9 +207,13 @@ class _RawHandle(_Base):
         if code not in _HARMLESS:
             # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
             use.note(CHANGES, "a cursor of psycopg's own")
-            if work.in_use and (mine := work.current()) is not None:
-                with Statement(mine, use):
-                    return super().wait(gen, *args, **kwargs)
+        if work.in_use and (mine := work.current()) is not None:
+            if code in _OF_PIPELINES:
+                return run_for(Queued(mine, use), super().wait, gen, *args, **kwargs)
+            if code not in _HARMLESS and code not in _OF_TWO_PHASES:
+                return run_for(Statement(mine, use), super().wait, gen, *args, **kwargs)
+        if use.cancel is not None:
+            use.end_cancel()
         return super().wait(gen, *args, **kwargs)
 
 

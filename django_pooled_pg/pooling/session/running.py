@@ -2,91 +2,191 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from math import inf
 from threading import get_ident
-from time import monotonic
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, TypeVar
 
 import psycopg
 
-from ..work.work import Work
-from .cancel import Cancel
+from ..work.work import Work, current
+from .cancel import Cancel, hang_up
+from .liveness import ANSWER_LIMIT
 from .use import RETURNED_HANDLE, Use
 
-# What ends transactions, and parts of them, is neither refused nor canceled.
-_STEERS = ("ROLLBACK", "RELEASE", "SAVEPOINT")
+logger = logging.getLogger(__name__)
 
+R = TypeVar("R")
 
-def steers_transaction(query: object) -> bool:
-    """Tell whether a statement begins or ends a part of a transaction."""
-    return type(query) is str and query.startswith(_STEERS)
+# What ends transactions is left alone; and so are parts of them, while the server answers.
+_ENDS = ("COMMIT", "END")
+_STEERS = ("ROLLBACK", "ABORT", "RELEASE", "SAVEPOINT")
+# Seconds between two looks whether another thread still uses the connection.
+_TURN = 0.005
 
 
 class Statement:
-    """A statement that runs for a piece of work, while it runs: a context manager.
+    """A statement that runs for a piece of work, while it runs. `run_for` runs it."""
 
-    Raises `RequestAbandoned` or `DeadlineExceeded` when the work isn't wanted any more.
-    """
-
-    __slots__ = ("_began", "_use", "_work", "thread_id")
+    __slots__ = ("_began", "_is_hung_up", "_stopped_at", "_work", "thread_id", "use")
+    # Whether it is refused when its work isn't wanted any more, and canceled.
+    refused = canceled = True
 
     def __init__(self, work: Work, use: Use) -> None:
         self._work = work
-        self._use = use
+        self.use = use
         self.thread_id = get_ident()
+        # By `time.monotonic()`; 0 while it doesn't run, and before it is to be stopped.
+        self._began = self._stopped_at = 0.0
+        self._is_hung_up = False
 
-    def __enter__(self) -> None:
-        work, use = self._work, self._use
+    def begin(self) -> None:
+        """Begin. Raises `RequestAbandoned` or `DeadlineExceeded` if its work isn't wanted."""
+        work, use = self._work, self.use
+        if use.cancel is not None:
+            use.end_cancel()  # an interrupt has kept the statement before from it
         self._began = began = monotonic()
-        if work.stopped or began >= work.until:
+        if self.refused and (work.stopped or work.until <= began or work.outer is not None):
             work.require(use.session.stops)
         use.statement, use.work = self, work
         work.running.add(self)
 
-    def __exit__(self, kind: object, error: BaseException | None, *args: object) -> None:
-        work, use = self._work, self._use
-        # First this, then that; stop() does it the other way round.
-        use.statement = None
+    def end(self) -> None:
+        """End, when its use has forgotten it."""
+        # First that, then this; stop() does it the other way round.
+        if not self._began:
+            return
+        work = self._work
         work.running.discard(self)
-        if use.cancel is None and work.until == inf:
-            return
+        if work.until != inf:
+            work.note_worked(monotonic() - self._began)
+        use, self._began = self.use, 0.0
+        if use.cancel is not None:
+            use.end_cancel()
+
+    def end_with(self, error: psycopg.OperationalError) -> None:
+        """End; raise what `begin()` raises in the place of an error that comes from stopping it."""
         seconds = monotonic() - self._began
-        work.note_worked(seconds)
-        if use.cancel is None:
-            return
-        use.end_cancel()
-        if isinstance(error, psycopg.OperationalError):
+        self.end()
+        if self._stopped_at:
             what = f"a statement was canceled after {seconds:.2f} s"
-            raise work.error(use.session.stops, what) from error
+            raise self._work.error(self.use.session.stops, what) from error
 
     def stop(self) -> None:
-        """Have the server cancel it. Called by the thread that watches the work, alone."""
-        use = self._use
+        """Have the server cancel it. Called by the thread that watches the work, alone.
+
+        One that goes on, be the requests answered or not, loses its connection.
+        """
+        use, now = self.use, monotonic()
+        asked = self._stopped_at or now
+        late = now - asked >= ANSWER_LIMIT
         before = use.cancel
-        if before is not None and not before.is_to_be_repeated():
+        cancels = self.canceled and (before is None or before.is_to_be_repeated())
+        if self._is_hung_up or not (late or cancels):
+            self._stopped_at = asked
             return
         # First said, then looked; its borrower does it the other way round. One of the two sees the
         # other: who ends the statement, or the borrow, waits for the answer.
         use.cancel = cancel = Cancel(use.session.stops.pool_name, before)
-        if self.is_running():
-            cancel.send(use.quick, self.is_running)
-        else:
-            use.cancel = None
+        if not self.is_running():
+            use.cancel = before
             cancel.withdraw()
+            return
+        self._stopped_at = asked
+        if late:
+            self._hang_up(now - asked)
+            cancel.withdraw()
+        else:
+            cancel.send(use.quick)
+
+    def _hang_up(self, seconds: float) -> None:
+        # The server doesn't answer, or a pooler hasn't passed the statement on yet.
+        logger.warning(
+            "Pool %r: a statement goes on %.1f s after it was to end; its connection is closed",
+            self.use.session.stops.pool_name,
+            seconds,
+        )
+        self._is_hung_up = True
+        hang_up(self.use.quick)
 
     def is_running(self) -> bool:
         """Tell whether it runs still. An interrupt may have kept it from saying that it doesn't."""
-        return self._use.statement is self and self._use.quick is not RETURNED_HANDLE
+        return self.use.statement is self and self.use.quick is not RETURNED_HANDLE
+
+
+class Steering(Statement):
+    """What begins or ends a part of a transaction: cleaning up is neither refused nor canceled."""
+
+    __slots__ = ()
+    refused = canceled = False
+
+
+class Queued(Statement):
+    """The wait for statements that a pipeline has sent already."""
+
+    __slots__ = ()
+    refused = False
+
+
+def statement_for(use: Use, query: object = None) -> Statement | None:
+    """Return what a statement of the caller's work is run as; `None` if that doesn't limit it.
+
+    Raises `RequestAbandoned` or `DeadlineExceeded` if its connection isn't free in time.
+    """
+    if use.is_of_nobody:
+        return None
+    mine = current()
+    begins = query[:32].lstrip().upper() if mine is not None and type(query) is str else ""
+    if mine is None or begins.startswith(_ENDS):
+        if use.cancel is not None:
+            use.end_cancel()
+        return None
+    is_taken = use.session.namespace["lock"].locked()
+    if begins.startswith(_STEERS):
+        return None if is_taken else Steering(mine, use)
+    if is_taken:
+        _await_turn(mine, use)
+    return Statement(mine, use)
+
+
+def _await_turn(work: Work, use: Use) -> None:
+    """Wait while another thread runs a statement on the same connection, which must not be hit."""
+    lock = use.session.namespace["lock"]
+    while lock.locked():
+        if not work.is_wanted():
+            what = "its connection is in use by another statement"
+            raise work.error(use.session.stops, what, waiting=True)
+        sleep(_TURN)
+
+
+def run_for(statement: Statement, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+    """Return what `function` returns, which runs the statement.
+
+    Raises `RequestAbandoned` or `DeadlineExceeded` when its work isn't wanted any more.
+    """
+    use = statement.use
+    try:
+        statement.begin()
+        return function(*args, **kwargs)
+    except psycopg.OperationalError as ex:
+        use.statement = None
+        statement.end_with(ex)
+        raise
+    finally:
+        # No call comes before it, in which an interrupt could keep it from being said: what runs
+        # next on this connection would be canceled.
+        use.statement = None
+        statement.end()
 
 
 def rows_for(work: Work, use: Use, rows: Any) -> Iterator[Any]:
     """Yield the rows of a statement that runs for a piece of work."""
     with closing(rows):
         while True:
-            with Statement(work, use):
-                row = next(rows, _END)
+            row = run_for(Statement(work, use), next, rows, _END)
             if row is _END:
                 return
             yield row
@@ -96,7 +196,17 @@ _END = object()
 
 
 @contextmanager
-def copy_for(work: Work, use: Use, copying: Any) -> Iterator[Any]:
+def copy_for(statement: Statement, copying: Any) -> Iterator[Any]:
     """Be what a COPY is that runs for a piece of work."""
-    with Statement(work, use), copying as copy:
-        yield copy
+    use = statement.use
+    try:
+        statement.begin()
+        with copying as copy:
+            yield copy
+    except psycopg.OperationalError as ex:
+        use.statement = None
+        statement.end_with(ex)
+        raise
+    finally:
+        use.statement = None
+        statement.end()

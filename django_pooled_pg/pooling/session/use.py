@@ -136,10 +136,15 @@ class Use:
     def end_cancel(self) -> None:
         """Wait until no cancel request is under way, some seconds at most.
 
-        One that isn't answered remains, so that the session isn't lent again.
+        One that isn't answered may arrive yet: then the connection is closed, so that it hits
+        nothing else.
         """
-        if self.cancel is not None and self.cancel.was_answered():
+        if self.cancel is None:
+            return
+        if self.cancel.was_answered():
             self.cancel = None
+        else:
+            self.quick.close()
 
     def end_server_cursors(self) -> None:
         """Forget the server-side cursors that are open; whether they are on the server, too."""

@@ -13,7 +13,7 @@ from time import monotonic
 
 from ..process.locks import Lock
 from . import work as all_work
-from .work import Work
+from .work import Work, current
 
 logger = logging.getLogger(__name__)
 
@@ -56,19 +56,24 @@ def leave(work: Work) -> None:
 def _wake_up() -> None:
     global _thread
     _wake.put(None)
-    if _thread is not None:
+    if _thread is not None and _thread.is_alive():
         return
     with _lock:
-        if _thread is None:
-            _thread = threading.Thread(
-                target=_run, args=(_wake,), name="django_pooled_pg-watcher", daemon=True
-            )
-            _thread.start()
+        if _thread is not None and _thread.is_alive():
+            return
+        # Known before it starts: one whose start an interrupt has broken off ends by itself.
+        _thread = thread = threading.Thread(
+            target=_run, args=(_wake,), name="django_pooled_pg-watcher", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as ex:  # the system has no more threads, or the process ends
+            logger.warning("Statements can't be canceled for now: %s", ex)
 
 
 def _run(wake: SimpleQueue[None]) -> None:
     global _next_look
-    while True:
+    while _thread is threading.current_thread():
         # Who comes while it looks wakes it again.
         _next_look = inf
         due = _look_at_all()
@@ -78,6 +83,7 @@ def _run(wake: SimpleQueue[None]) -> None:
         except Empty:
             pass
         _drain(wake)
+    wake.put(None)  # for the other one
 
 
 def _drain(wake: SimpleQueue[None]) -> None:
@@ -108,7 +114,16 @@ def _look_at_all() -> float:
 
 
 def start_anew() -> None:
-    """In a forked child: forget the parent's work and thread, which aren't here."""
+    """In a forked child: forget the parent's thread and work, but for that of the code that forked.
+
+    That goes on here, too.
+    """
     global _wake, _lock, _thread, _next_look
     _watched.clear()
     _wake, _lock, _thread, _next_look = SimpleQueue(), Lock(), None, inf
+    work = current()
+    while work is not None:
+        work.running = set()  # threads that aren't here
+        _watched.add(work)
+        _wake_up()
+        work = work.outer

@@ -38,6 +38,9 @@ class Stoppable(Protocol):
     def stop(self) -> None:
         """Stop it. Called by the watching thread, again and again until it has stopped."""
 
+    def is_running(self) -> bool:
+        """Tell whether it goes on. An interrupt may have left it among what runs."""
+
 
 class Work:
     """A piece of work, which is wanted until its deadline, and while its client is there.
@@ -170,7 +173,10 @@ class Work:
             self._look_at_limits(now)
         if self.stopped:
             for each in list(self.running):
-                each.stop()
+                if each.is_running():
+                    each.stop()
+                else:
+                    self.running.discard(each)
             self.next_look = now + LOOK_EVERY
         return self.next_look
 

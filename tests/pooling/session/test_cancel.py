@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import OperationalError
 
 from django_pooled_pg import DeadlineExceeded, PoolExhausted, deadline
 from django_pooled_pg.pooling.lease import Lease
-from django_pooled_pg.pooling.session.running import Statement
+from django_pooled_pg.pooling.session.running import Statement, statement_for
 from django_pooled_pg.pooling.work import watcher
 from django_pooled_pg.pooling.work.work import Work, current
 from tests.conftest import MakeWrapper
@@ -43,12 +44,13 @@ def lease_of(wrapper: Any) -> Lease:
 def begun(lease: Lease) -> Statement:
     """A statement that runs, as far as this process knows."""
     statement = Statement(Work(100), lease.use)
-    statement.__enter__()
+    statement.begin()
     return statement
 
 
 def end(statement: Statement) -> None:
-    statement.__exit__(None, None)
+    statement.use.statement = None
+    statement.end()
 
 
 def test_none_is_sent_when_the_statement_has_ended(
@@ -88,7 +90,7 @@ def test_an_interrupted_statement_does_not_outlive_its_block(make_wrapper: MakeW
     lease = lease_of(make_wrapper())
     work = Work(100)
     watcher.enter(work)
-    Statement(work, lease.use).__enter__()
+    Statement(work, lease.use).begin()
     assert work.running
     watcher.leave(work)
     assert not work.running
@@ -132,6 +134,93 @@ def test_a_session_is_closed_when_its_cancel_request_is_not_answered(
     wait_until(lambda: lease.connection.closed)
     assert "a statement can't be canceled: cancellation timeout expired" in caplog.text
     assert fetch(wrapper, "SELECT 1") == 1
+
+
+def test_what_cannot_be_canceled_loses_its_connection(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancel_safe(connection: Any, **kwargs: Any) -> None:
+        raise psycopg.OperationalError("connection refused")
+
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancel_safe)
+    wrapper = make_wrapper()
+    began = monotonic()
+    with pytest.raises(DeadlineExceeded), deadline(0.2):
+        fetch(wrapper, "SELECT pg_sleep(6)")
+    assert monotonic() - began < 5
+
+
+def test_what_is_sent_too_late_hits_nothing_else(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The borrower's next statement, which has no deadline: its connection is closed."""
+
+    def cancel_safe(connection: Any, **kwargs: Any) -> None:
+        raise psycopg.errors.CancellationTimeout("cancellation timeout expired")
+
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancel_safe)
+    wrapper = make_wrapper()
+    hold(wrapper)
+    with deadline(0.1):
+        assert fetch(wrapper, "SELECT pg_sleep(0.5)::text") == ""
+    with pytest.raises(OperationalError, match="the connection is closed"):
+        fetch(wrapper, "SELECT 1")
+    wrapper.close()
+    assert fetch(wrapper, "SELECT 1") == 1
+
+
+def test_a_connection_is_closed_once(
+    make_wrapper: MakeWrapper, caplog: pytest.LogCaptureFixture, requests_sent: list[Any]
+) -> None:
+    statement = begun(lease_of(make_wrapper()))
+    statement.stop()
+    statement._stopped_at -= 100
+    for _ in range(3):
+        statement.stop()
+    assert caplog.text.count("its connection is closed") == 1
+    end(statement)
+
+
+def test_cleaning_up_is_not_canceled_but_does_not_wait_without_end(
+    make_wrapper: MakeWrapper, requests_sent: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = lease_of(make_wrapper())
+    work = Work(100)
+    watcher.enter(work)
+    try:
+        statement = statement_for(lease.use, 'ROLLBACK TO SAVEPOINT "s1"')
+    finally:
+        watcher.leave(work)
+    assert statement is not None
+    work.stopped = "deadline"
+    statement.begin()
+    statement.stop()
+    assert lease.use.cancel is None
+    statement._stopped_at -= 100
+    statement.stop()
+    assert "its connection is closed" in caplog.text
+    assert not requests_sent
+    end(statement)
+
+
+def test_a_statement_of_another_thread_on_the_same_connection_is_not_hit(
+    make_wrapper: MakeWrapper,
+) -> None:
+    wrapper = make_wrapper()
+    lease = lease_of(wrapper)
+    raw = lease.use.raw
+    done: list[Any] = []
+
+    def ask() -> None:
+        done.append(raw.execute("SELECT pg_sleep(1)::text").fetchone())
+
+    other = threading.Thread(target=ask)
+    other.start()
+    wait_until(lambda: raw.lock.locked())
+    with pytest.raises(DeadlineExceeded, match="in use by another statement"), deadline(0.2):
+        raw.execute("SELECT 1")
+    other.join()
+    assert done == [("",)]
 
 
 def test_a_session_is_not_lent_while_an_interrupted_borrower_has_not_seen_the_answer(

@@ -32,6 +32,15 @@ def watchers() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "django_pooled_pg-watcher"]
 
 
+@pytest.fixture
+def no_watcher() -> None:
+    """None runs, as at the start of a process."""
+    wake = watcher._wake
+    watcher.start_anew()
+    wake.put(None)
+    wait_until(lambda: not watchers())
+
+
 def test_it_stops_work_at_its_deadline() -> None:
     work = Work(0.05)
     watch(work)
@@ -79,6 +88,40 @@ def test_it_sleeps_when_there_is_no_work() -> None:
     watch(work)
     watcher.leave(work)
     wait_until(lambda: watcher._next_look == inf and not watcher._watched)
+
+
+def test_it_starts_though_an_interrupt_has_broken_off_its_start(
+    no_watcher: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupt(BaseException):
+        """As a task's time limit raises it."""
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        raise Interrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupt):
+        watch(Work(0.05))
+    work = Work(0.05)
+    watch(work)
+    wait_until(lambda: work.stopped)
+    assert len(watchers()) == 1
+
+
+def test_without_a_thread_nothing_is_canceled_but_the_code_goes_on(
+    no_watcher: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        watch(Work(0.05))
+    assert "Statements can't be canceled for now: can't start new thread" in caplog.text
+    work = Work(0.05)
+    watch(work)
+    wait_until(lambda: work.stopped)
 
 
 def test_a_child_has_a_watcher_of_its_own() -> None:

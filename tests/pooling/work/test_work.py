@@ -20,6 +20,9 @@ class Running:
         self.thread_id = get_ident()
         self.stopped = False
 
+    def is_running(self) -> bool:
+        return not self.stopped
+
     def stop(self) -> None:
         self.stopped = True
 

@@ -1,0 +1,77 @@
+"""Owns a password in a file that somebody else rotates: a mounted secret, Vault's agent.
+
+It is read for each new connection: a file costs nothing, beside connecting.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ..pooling.untold import Untold, kind
+
+logger = logging.getLogger(__name__)
+
+# What is in the file is a password as any other.
+LEAST_SSLMODE = None
+
+_USER = ("username", "user")
+
+
+class SecretFile:
+    """Returns what the file holds, or held when it could be read last."""
+
+    def __init__(self, path: str, is_json: bool) -> None:
+        self._path = path
+        self._is_json = is_json
+        self._last: dict[str, str] | None = None
+        # Whether it was logged that the file can't be read.
+        self._told = False
+
+    def __call__(self) -> dict[str, str]:
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                found = self._parsed(file.read())
+        except OSError as ex:
+            problem = f"can't be read ({ex.strerror or type(ex).__name__})"
+        except ValueError as ex:
+            problem = str(ex) if type(ex) is ValueError else "isn't what it should be"
+        else:
+            self._last, self._told = found, False
+            return found
+        if self._last is None:
+            raise Untold(f"'credentials' (file): the file {problem}")
+        if not self._told:
+            self._told = True
+            logger.warning("The file of 'credentials' %s; what it held before is used", problem)
+        return self._last
+
+    def _parsed(self, text: str) -> dict[str, str]:
+        if not text.strip():
+            raise ValueError("is empty")
+        if not self._is_json:
+            return {"password": text.rstrip("\r\n")}
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError("isn't a JSON object")
+        password = found.get("password")
+        if not isinstance(password, str) or not password:
+            raise ValueError(f"has a 'password' {kind(password)}; it has to be a text")
+        user = next((found[key] for key in _USER if isinstance(found.get(key), str)), None)
+        return {"password": password} if user is None else {"password": password, "user": user}
+
+
+def provider(
+    database: Mapping[str, Any], *, path: str | None = None, format: str = "text"
+) -> SecretFile:
+    """Return what reads the file at `path`; with `format="json"`, an object of user and password."""
+    if path is None or not path.startswith("/"):
+        raise ValueError("needs the file: give its absolute path as 'path'")
+    if format not in ("text", "json"):
+        raise ValueError("has another 'format' than 'text' and 'json'")
+    return SecretFile(path, format == "json")

@@ -1,0 +1,54 @@
+"""Owns ending idle connections in time: those unused for `max_idle`, and those past `max_lifetime`.
+
+psycopg_pool lets one unused connection go each `max_idle`, and asks for the age of one that returns.
+Each connection's lifetime ends up to 5 % sooner, at random: psycopg_pool sees to that.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+
+from .backing.null import AnyBacking
+from .config import Connection, PoolConfig
+from .ledger import Ledger
+from .session.session import session_of
+
+logger = logging.getLogger(__name__)
+
+
+def retire(pool_name: str, config: PoolConfig, ledger: Ledger) -> None:
+    """Close what was idle for too long, and one connection that is too old. Called each second."""
+    now = monotonic()
+    with ledger.lock:
+        backing = ledger.backing
+        if backing is None or not backing.idle:
+            return
+        chosen = _unused(backing, config, now) or _oldest(backing, config, now)
+        retired = backing.take_idle_if(lambda connection: connection in chosen)
+    for connection in retired:
+        backing.drop(connection)
+    if retired:
+        logger.debug("Pool %r: retired %d idle connections", pool_name, len(retired))
+        backing.fill()
+
+
+# What follows is called with the lock held.
+
+
+def _unused(backing: AnyBacking, config: PoolConfig, now: float) -> list[Connection]:
+    before = now - config.max_idle
+    unused = [c for c in backing.idle_connections() if session_of(c).idle_since <= before]
+    return unused[: max(0, backing.size - config.min_size)]
+
+
+def _oldest(backing: AnyBacking, config: PoolConfig, now: float) -> list[Connection]:
+    expired = backing.expired(now)
+    # Whatever is being made may be what one of these waits for.
+    if not expired or backing.is_making():
+        return []
+    if backing.size <= config.min_size < config.max_size:
+        # It goes when there is another one in its place; if none can be made, it stays.
+        backing.make_one_more()
+        return []
+    return expired[:1]
