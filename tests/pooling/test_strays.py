@@ -32,6 +32,7 @@ def pool(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Pool:
     wait_until(lambda: looks)  # what had begun to look is through
     monkeypatch.setattr(strays, "LOOK_EVERY", 0)
     pool.strays._seen = {}  # it may have been on its way in a look before
+    pool.strays._lost = pool.strays._lost_looks = 0
     return pool
 
 
