@@ -211,6 +211,23 @@ def _atomic(wrapper: BaseDatabaseWrapper) -> Any:
     return transaction.atomic(using=wrapper.alias)
 
 
+def test_each_statement_of_a_pipeline_that_is_canceled_says_why(
+    make_wrapper: MakeWrapper,
+) -> None:
+    wrapper = make_wrapper()
+    wrapper.ensure_connection()
+    raw = wrapper.connection
+    with deadline(0.2), raw.pipeline():
+        raw.execute(SLEEP)
+        last = raw.execute("SELECT 1")
+        wait_until(lambda: not current().is_wanted())  # type: ignore[union-attr]  # there is
+        with pytest.raises(DeadlineExceeded):
+            last.fetchone()
+        with pytest.raises(DeadlineExceeded, match="no further statement"):
+            raw.execute("SELECT 1")
+    assert raw.execute("SELECT 1").fetchone() == (1,)
+
+
 @pytest.mark.parametrize(
     "ends", ["COMMIT", "rollback", " ROLLBACK TO SAVEPOINT s", "END", "ABORT", "RELEASE s"]
 )

@@ -166,6 +166,18 @@ def test_neither_request_makes_a_round_trip_for_it(wrapper: DatabaseWrapper) -> 
     assert fetch(wrapper, "SHOW work_mem") != "5MB"
 
 
+@pytest.mark.parametrize("return_at", ["request", "transaction"])
+def test_rows_that_were_streamed_do_not_disturb_the_next_borrowers_pipeline(
+    make_wrapper: MakeWrapper, return_at: str
+) -> None:
+    wrapper = make_wrapper(pool={"max_size": 1, "return_at": return_at})
+    with wrapper.cursor() as cursor:
+        assert len(list(cursor.stream("SELECT generate_series(1, 20)"))) == 20
+    wrapper.close()
+    with wrapper.cursor() as cursor:
+        cursor.executemany("SELECT %s", [[1], [2]])
+
+
 def test_ordinary_traffic_causes_no_reset(wrapper: DatabaseWrapper) -> None:
     execute(wrapper, "CREATE TABLE IF NOT EXISTS orders (id serial, set_by text)")
     for statement in (

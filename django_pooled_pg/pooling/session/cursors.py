@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
 from ..work import work
-from .running import Statement, copy_for, rows_for, run_for, statement_for
+from .running import Statement, copy_for, is_in_pipeline, rows_for, run_for, statement_for
 from .statements import CHANGES, effect_after, effect_of
 from .use import RETURNED_HANDLE, Use, of_psycopg, use_of
 
@@ -133,7 +133,7 @@ class NotingCursor(_Base):
         """Return what a statement of its caller's work is run as; `None` if nothing limits it."""
         use = self._use
         statement = statement_for(use, query)
-        if statement is not None and use.session.namespace.get("_pipeline") is not None:
+        if statement is not None and is_in_pipeline(use):
             # The wait comes later, and is the raw handle's to limit.
             self._conn = use.raw
         return statement
@@ -180,6 +180,9 @@ class NotingCursor(_Base):
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
+        # libpq stays in single-row mode until the next statement outside of a pipeline: the rows of
+        # another borrower's pipeline, or executemany(), would be lost. The reset is such a one.
+        self._use.note(CHANGES, "stream()")
         rows = super().stream(query, *args, **kwargs)
         mine = work.current()
         return rows if mine is None else rows_for(mine, self._use, rows)

@@ -11,6 +11,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.errors import QueryCanceled
 
 from ..work.work import Work, current
 from .cancel import Cancel, hang_up
@@ -71,9 +72,12 @@ class Statement:
         """End; raise what `begin()` raises in the place of an error that comes from stopping it."""
         seconds = monotonic() - self._began
         self.end()
-        if self._stopped_at:
+        if self._was_stopped(error):
             what = f"a statement was canceled after {seconds:.2f} s"
             raise self._work.error(self.use.session.stops, what) from error
+
+    def _was_stopped(self, error: psycopg.OperationalError) -> bool:
+        return bool(self._stopped_at)
 
     def stop(self) -> None:
         """Have the server cancel it. Called by the thread that watches the work, alone.
@@ -124,11 +128,23 @@ class Steering(Statement):
     refused = canceled = False
 
 
+class Sent(Statement):
+    """A statement that a pipeline sends: a cancel request would hit another one."""
+
+    __slots__ = ()
+    canceled = False
+
+
 class Queued(Statement):
     """The wait for statements that a pipeline has sent already."""
 
     __slots__ = ()
     refused = False
+
+    def _was_stopped(self, error: psycopg.OperationalError) -> bool:
+        # The wait for one may be stopped, and another one be hit.
+        hit = isinstance(error, QueryCanceled) and not self._work.is_wanted()
+        return hit or super()._was_stopped(error)
 
 
 def statement_for(use: Use, query: object = None) -> Statement | None:
@@ -149,7 +165,12 @@ def statement_for(use: Use, query: object = None) -> Statement | None:
         return None if is_taken else Steering(mine, use)
     if is_taken:
         _await_turn(mine, use)
-    return Statement(mine, use)
+    return (Sent if is_in_pipeline(use) else Statement)(mine, use)
+
+
+def is_in_pipeline(use: Use) -> bool:
+    """Tell whether statements are sent now whose results come later."""
+    return use.session.namespace.get("_pipeline") is not None
 
 
 def _await_turn(work: Work, use: Use) -> None:
