@@ -60,6 +60,10 @@ class _Watched(Work):
         # when the request is over, and give its number to another one.
         return self.has_left or (look is not None and look() and self.client is look)
 
+    def forget_client(self) -> None:
+        # Also, or it would refer to itself, and be left to the garbage collector.
+        self.client = self._has_gone = None
+
 
 class CancelAbandonedMiddleware:
     """Cancel what a request does with the database when its client has gone.
@@ -107,7 +111,7 @@ class CancelAbandonedMiddleware:
                 return _answer(request, response, watched)
             return response
         finally:
-            watched.client = None
+            watched.forget_client()
             leave(watched)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
@@ -125,7 +129,7 @@ class CancelAbandonedMiddleware:
                 _log(request, watched)
             raise
         finally:
-            watched.client = None
+            watched.forget_client()
             leave(watched)
 
     def process_view(self, request: HttpRequest, view: Any, *args: Any) -> None:

@@ -208,7 +208,9 @@ def test_query_takes_two_seconds_at_most(make_wrapper: MakeWrapper, proxy: Proxy
     began = monotonic()
     status, pools = ready("?query")
     assert monotonic() - began < asking_module.PATIENCE_SECONDS + 1
-    assert (status, {pool["error"] for pool in pools.values()}) == (503, {"TimeoutError"})
+    assert status == 503
+    # The connect of the first one gives up as late.
+    assert {pool["error"] for pool in pools.values()} <= {"TimeoutError", "ConnectionTimeout"}
 
 
 def test_servers_are_asked_one_at_a_time_and_once_a_second(

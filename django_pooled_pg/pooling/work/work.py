@@ -77,17 +77,19 @@ class Work:
         self.began = began = monotonic()
         self._seconds = seconds
         self.until = until = began + seconds
-        # Whose deadline that is, and of which work the client is.
-        self._deadline_of = self._client = self
+        # Whose deadline that is, and of which work the client is; `None` for this one, since what
+        # refers to itself is left to the garbage collector.
+        self._deadline_of: Work | None = None
+        self._client: Work | None = None
         self._has_gone = has_gone
         # When the watching thread is to look at it next.
         self.next_look = until if has_gone is None else began + patience
         self.outer = outer = context.get() and current()
         if outer is not None:
             if outer.until < until:
-                self.until, self._deadline_of = outer.until, outer._deadline_of
+                self.until, self._deadline_of = outer.until, outer._deadline_of or outer
             if has_gone is None:
-                self._has_gone, self._client = outer._has_gone, outer._client
+                self._has_gone, self._client = outer._has_gone, outer._client or outer
             self.next_look = min(self.next_look, outer.next_look)
         # A set, of which single operations are atomic.
         self.running: set[Stoppable] = set()
@@ -98,7 +100,6 @@ class Work:
         self.waited = self.worked = 0.0
 
     # For who works
-
     def forget_interrupted(self) -> None:
         """Forget what this thread did for it and, because of an interrupt, didn't end."""
         mine = get_ident()
@@ -109,7 +110,7 @@ class Work:
     def is_wanted(self) -> bool:
         """Tell whether it is wanted still, as far as is known."""
         if not self.stopped:
-            if self._client.is_abandoned:
+            if self._client is not None and self._client.is_abandoned:
                 self.stopped = ABANDONED
             elif monotonic() >= self.until:
                 self.stopped = DEADLINE
@@ -137,12 +138,12 @@ class Work:
     def error(self, stops: Stops, what: str, *, waiting: bool = False) -> OperationalError:
         """Return what to raise because it isn't wanted any more; `what` is what became of it."""
         if self.stopped == ABANDONED:
-            stops.note_abandoned(self._client, waiting=waiting)
+            stops.note_abandoned(self._client or self, waiting=waiting)
             return RequestAbandoned(
                 f"Pool {stops.pool_name!r}: the client of this request has gone: {what}.",
                 waiting=waiting,
             )
-        limited = self._deadline_of
+        limited = self._deadline_of or self
         stops.note_deadline(limited)
         total = monotonic() - limited.began
         others = max(0.0, total - limited.waited - limited.worked)
@@ -184,8 +185,8 @@ class Work:
         if now >= self.until:
             self.stopped = DEADLINE
         elif now >= self.next_look:
-            client = self._client
-            if client.is_abandoned or (self._has_gone is not None and self._has_gone()):
+            client, has_gone = self._client or self, self._has_gone
+            if client.is_abandoned or (has_gone is not None and has_gone()):
                 client.abandon()
                 self.abandon()
             self.next_look = self.until if self._has_gone is None else now + LOOK_EVERY

@@ -77,11 +77,11 @@ def test_one_patience_for_all_servers_and_few_threads(
     servers = Servers()
     server.answering.clear()
     aliases = [f"alias-{number}" for number in range(60)]
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     started = monotonic()
     assert servers.sides(aliases) == {}
     assert monotonic() - started < 3, "12 s if one after the other"
-    assert threading.active_count() - threads == server.asked == AT_ONCE
+    assert len(set(threading.enumerate()) - before) == server.asked == AT_ONCE
     server.answering.set()
     assert list(wait_until(lambda: len(said := servers.sides(aliases)) == 60 and said)) == aliases
     assert server.asked == 60

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import gc
+import weakref
 from math import inf
 from threading import get_ident
 from time import monotonic
@@ -58,6 +60,20 @@ def test_work_within_what_was_abandoned_is_not_wanted() -> None:
         assert inner.is_abandoned
     finally:
         watcher.leave(outer)
+
+
+def test_it_goes_without_the_garbage_collector() -> None:
+    gc.disable()
+    try:
+        work = Work(100)
+        watcher.enter(work)
+        inner = Work(200)
+        watcher.leave(work)
+        gone = weakref.ref(work), weakref.ref(inner)
+        del work, inner
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_client_is_asked_only_after_some_patience() -> None:
