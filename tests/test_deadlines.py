@@ -269,6 +269,7 @@ def test_a_cursor_that_was_opened_before_the_block_is_limited_too(
         "stream",
         "copy",
         "server",
+        "rows of a server cursor",
         "raw",
         "own cursor",
         "pipeline",
@@ -295,6 +296,11 @@ def test_each_way_to_run_a_statement_is_limited(make_wrapper: MakeWrapper, way: 
             with _atomic(wrapper), wrapper.chunked_cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(0.01) FROM generate_series(1, 10000)")
                 cursor.fetchall()
+        elif way == "rows of a server cursor":
+            with _atomic(wrapper), wrapper.chunked_cursor() as cursor:
+                cursor.cursor.itersize = 1000
+                cursor.execute("SELECT pg_sleep(0.01) FROM generate_series(1, 1000)")
+                list(cursor)
         elif way == "pipeline":
             with raw.pipeline():
                 raw.execute(SLEEP)
