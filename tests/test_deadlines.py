@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import math
 import re
 import threading
@@ -354,7 +355,7 @@ def test_it_decorates_functions_and_coroutine_functions(make_wrapper: MakeWrappe
     with pytest.raises(DeadlineExceeded):
         asyncio.run(deadline(0.1)(sync_to_async(run))(wrapper))
     assert report.__doc__ == "Build it."
-    assert asyncio.iscoroutinefunction(report_async)
+    assert inspect.iscoroutinefunction(report_async)
 
 
 def test_in_async_code_it_limits_what_threads_do_for_it(make_wrapper: MakeWrapper) -> None:

@@ -128,18 +128,22 @@ class Supply:
 
         What somebody closes still, waiting for its threads, is only told again to end them.
         """
-        ledger, before = self._ledger, monotonic() - LOOK_EVERY
-        with ledger.lock:
-            found = [
-                backing
-                for backing, since in ledger.closing.items()
-                if since < before and backing is not ledger.backing
-            ]
-            for backing in found:
-                del ledger.closing[backing]
+        with self._ledger.lock:
+            found = self._take_half_closed(monotonic() - LOOK_EVERY)
         for backing in found:
             # Not here: the interrupt may have left a lock of it locked, and with it who waits.
             threading.Thread(target=backing.end_threads, daemon=True).start()
+
+    def _take_half_closed(self, before: float) -> list[AnyBacking]:
+        ledger = self._ledger
+        found = [
+            backing
+            for backing, since in ledger.closing.items()
+            if since < before and backing is not ledger.backing
+        ]
+        for backing in found:
+            del ledger.closing[backing]
+        return found
 
     def drain(self) -> None:
         """Replace all connections by new ones: idle ones now, lent ones when they return."""

@@ -6,6 +6,7 @@ With the decorators of views, which are in `abandoned.py`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import socket
 import threading
@@ -262,7 +263,7 @@ def test_a_view_says_that_it_is_to_be_finished(
 
 def test_decorators_leave_the_view_itself_as_it_is() -> None:
     marked = cancel_if_abandoned(slow_async)
-    assert asyncio.iscoroutinefunction(marked)
+    assert inspect.iscoroutinefunction(marked)
     assert marked.__name__ == "slow_async"
     assert not hasattr(slow_async, "django_pooled_pg_cancel_abandoned")
     assert finish_if_abandoned(marked).django_pooled_pg_cancel_abandoned is False  # type: ignore[attr-defined]

@@ -91,8 +91,7 @@ class BaseBacking(ConnectionPool[Connection]):
 
     def expired(self, now: float) -> list[Connection]:
         """Return the idle connections that are past `max_lifetime`, the oldest first."""
-        with self._lock:
-            found = [connection for connection in self._pool if connection._expire_at <= now]
+        found = [each for each in self.idle_connections() if each._expire_at <= now]
         return sorted(found, key=lambda connection: connection._expire_at)
 
     @property
@@ -255,7 +254,8 @@ class BaseBacking(ConnectionPool[Connection]):
     def calls(self) -> list[Call]:
         """Return what workers do, or are going to do, with connections."""
         with self._lock:
-            return [call for call in self._calls if not call.is_done]
+            calls = list(self._calls)
+        return [call for call in calls if not call.is_done]
 
     def _start_workers(self) -> None:
         self._tasks = Tasks()  # type: ignore[assignment]  # has what they use of a Queue

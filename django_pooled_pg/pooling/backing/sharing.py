@@ -110,17 +110,20 @@ class SharingBacking(BaseBacking):
 
         `may_go` is called with the lock held: it must not wait.
         """
-        found: list[Connection] = []
         with self._lock:
-            for connection in self._pool:  # those idle longest come first
-                if len(found) >= min(count, self._nconns - keep):
-                    break
-                if may_go(connection):
-                    found.append(connection)
-            for connection in found:
-                self._pool.remove(connection)
-            self._nconns -= len(found)
-            self._nconns_min = min(self._nconns_min, len(self._pool))
+            return self._give_up_idle(min(count, self._nconns - keep), may_go)
+
+    def _give_up_idle(self, most: int, may_go: Callable[[Connection], bool]) -> list[Connection]:
+        found: list[Connection] = []
+        for connection in self._pool:  # those idle longest come first
+            if len(found) >= most:
+                break
+            if may_go(connection):
+                found.append(connection)
+        for connection in found:
+            self._pool.remove(connection)
+        self._nconns -= len(found)
+        self._nconns_min = min(self._nconns_min, len(self._pool))
         return found
 
     def last_idle(self) -> Connection | None:

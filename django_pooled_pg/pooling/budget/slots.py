@@ -79,9 +79,10 @@ class SlotFile:
     def is_locked(self, start: int, length: int = 1) -> bool:
         """Tell whether somebody has locked one of these bytes."""
         with self._lock:
-            if any(start <= byte < start + length for byte in self._locked):
-                return True
-            return self._is_locked_by_others(start, length)
+            return self._is_locked_here(start, length) or self._is_locked_by_others(start, length)
+
+    def _is_locked_here(self, start: int, length: int) -> bool:
+        return any(start <= byte < start + length for byte in self._locked)
 
     def _is_locked_by_others(self, start: int, length: int) -> bool:
         write = fcntl.F_WRLCK
