@@ -255,7 +255,7 @@ class NotingServerCursor(NotingCursor):
     __next__ = _run_as("__next__")
 
     def __iter__(self) -> Any:
-        rows: Any = super().__iter__()  # type: ignore[misc]  # psycopg's
+        rows: Any = super().__iter__()
         # psycopg 3.3's is the cursor itself; before, it is a generator, which asks the server.
         mine = None if rows is self else work.current()
         return rows if mine is None else rows_for(mine, self._use, rows)
