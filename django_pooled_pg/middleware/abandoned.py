@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from asyncio import CancelledError, current_task
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -13,7 +12,6 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -24,6 +22,7 @@ from ..pooling.work.watcher import enter, leave
 from ..pooling.work.work import ABANDONED, DEADLINE, Work
 from ..seconds import checked_seconds
 from .clients import Look, look_for
+from .failures import replaced, unavailable
 
 logger = logging.getLogger(__package__)
 
@@ -41,15 +40,13 @@ _CLIENT_CLOSED_REQUEST = 499
 class _Watched(Work):
     """The work on a request whose client is watched, unless it has to be finished."""
 
-    __slots__ = ("cancels", "client", "has_left")
+    __slots__ = ("cancels", "client")
 
     def __init__(self, request: HttpRequest, look: Look | None, patience: float, limit: float):
         # What tells whether its client has gone, while the request goes on.
         self.client = look
         # Whether it is canceled when its client goes.
         self.cancels = request.method in _SAFE
-        # Whether an ASGI server has said so.
-        self.has_left = False
         Work.__init__(self, limit, self._has_left, patience)
 
     def _has_left(self) -> bool:
@@ -58,7 +55,7 @@ class _Watched(Work):
         look = self.client
         # The second look tells that what was looked at was the client still: a server may close it
         # when the request is over, and give its number to another one.
-        return self.has_left or (look is not None and look() and self.client is look)
+        return look is not None and look() and self.client is look
 
     def forget_client(self) -> None:
         # Also, or it would refer to itself, and be left to the garbage collector.
@@ -123,7 +120,6 @@ class CancelAbandonedMiddleware:
         try:
             return _answer(request, await self.get_response(request), watched)
         except CancelledError:
-            watched.has_left = True
             if watched.cancels:
                 watched.abandon()
                 _log(request, watched)
@@ -178,10 +174,7 @@ def _answer(
 ) -> HttpResponseBase:
     if watched.stopped == ABANDONED:
         _log(request, watched)
-    if response.status_code != 500 or (exception := getattr(request, _EXCEPTION, None)) is None:
-        return response
-    response.close()
-    return _response_to(request, exception) or response
+    return replaced(request, response, _response_to)
 
 
 def _response_to(request: HttpRequest, exception: Exception) -> HttpResponse | None:
@@ -192,13 +185,8 @@ def _response_to(request: HttpRequest, exception: Exception) -> HttpResponse | N
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
     if isinstance(exception, DeadlineExceeded) and watched and watched.stopped == DEADLINE:
-        said = printable(request.path), printable(str(exception))
-        logger.error("503 for %s: %s", *said, extra={"request": request})
-        return HttpResponse(
-            "This took too long. Please try again later.\n",
-            status=503,
-            content_type="text/plain",
-        )
+        text = "This took too long. Please try again later.\n"
+        return unavailable(request, exception, text)
     return None
 
 
@@ -211,25 +199,12 @@ def _log(request: HttpRequest, work: Work) -> None:
     )
 
 
-# Django makes a 500 of what inner middleware raises before an outer one sees it; it sends a signal
-# while the exception is being handled, and logs it.
-
-_EXCEPTION = "_django_pooled_pg_stopped"
-
-
-def _remember(request: HttpRequest | None = None, **kwargs: Any) -> None:
-    exception = sys.exc_info()[1]
-    if request is not None and isinstance(exception, (RequestAbandoned, DeadlineExceeded)):
-        setattr(request, _EXCEPTION, exception)
-
-
 def _is_to_be_logged(record: logging.LogRecord) -> bool:
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or not issubclass(kind, RequestAbandoned)
 
 
 def _install() -> None:
-    got_request_exception.connect(_remember, dispatch_uid="django_pooled_pg.abandoned")
     # Once: it is the same function.
     logging.getLogger("django.request").addFilter(_is_to_be_logged)
 

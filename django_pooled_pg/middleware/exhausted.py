@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from ..pooling.errors import PoolExhausted
-from ..pooling.printable import printable
-
-logger = logging.getLogger(__package__)
-
-_ATTRIBUTE = "_django_pooled_pg_exhausted"
+from .failures import replaced, unavailable
 
 
 class PoolExhaustedMiddleware:
@@ -42,41 +35,18 @@ class PoolExhaustedMiddleware:
         if self.is_async:
             return self.__acall__(request)
         response: HttpResponseBase = self.get_response(request)
-        return _replaced(request, response)
+        return replaced(request, response, _answer)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        return _replaced(request, await self.get_response(request))
+        return replaced(request, await self.get_response(request), _answer)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        return _unavailable(request, exception) if isinstance(exception, PoolExhausted) else None
+        return _answer(request, exception)
 
 
-def _replaced(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    exception = getattr(request, _ATTRIBUTE, None)
-    if exception is None or response.status_code != 500:
-        return response
-    response.close()
-    return _unavailable(request, exception)
-
-
-def _unavailable(request: HttpRequest, exception: PoolExhausted) -> HttpResponse:
-    # Anybody chooses the path, and threads' names are in the message.
-    said = printable(request.path), printable(str(exception))
-    logger.error("503 for %s: %s", *said, extra={"request": request})
-    return HttpResponse(
-        "The service is busy. Please try again in a moment.\n",
-        status=503,
-        content_type="text/plain",
-        headers={"Retry-After": str(max(1, math.ceil(exception.timeout)))},
-    )
-
-
-def _remember(request: HttpRequest | None = None, **kwargs: Any) -> None:
-    # Django makes a 500 of what inner middleware raises before an outer one sees it; it sends
-    # this signal while the exception is being handled.
-    exception = sys.exc_info()[1]
-    if request is not None and isinstance(exception, PoolExhausted):
-        setattr(request, _ATTRIBUTE, exception)
-
-
-got_request_exception.connect(_remember)
+def _answer(request: HttpRequest, exception: Exception) -> HttpResponse | None:
+    if not isinstance(exception, PoolExhausted):
+        return None
+    retry_after = str(max(1, math.ceil(exception.timeout)))
+    text = "The service is busy. Please try again in a moment.\n"
+    return unavailable(request, exception, text, **{"Retry-After": retry_after})

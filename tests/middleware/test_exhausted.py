@@ -1,3 +1,5 @@
+"""`exhausted.py`, and `failures.py`, which the middleware share."""
+
 from __future__ import annotations
 
 import asyncio

@@ -6,7 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,10 @@ def check_second_request_is_no_hang_up(server: Server, address: Address) -> None
         client.sendall(request("/ping"))
         begun(server)
         answers = b""
-        # Some close the connection after the first.
-        while b"pong" not in answers and (more := client.recv(1000)):
-            answers += more
+        # Some close the connection after the first; uWSGI with the second unread: a reset.
+        with suppress(ConnectionResetError):
+            while b"pong" not in answers and (more := client.recv(1000)):
+                answers += more
     assert answers.partition(b"\r\n")[0].split()[1] == b"200", server.log
     assert "GET slept well" in server.log
     assert GONE not in server.log

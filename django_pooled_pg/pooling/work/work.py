@@ -83,7 +83,8 @@ class Work:
         self._client: Work | None = None
         self._has_gone = has_gone
         # When the watching thread is to look at it next.
-        self.next_look = until if has_gone is None else began + patience
+        patient = began + patience
+        self.next_look = until if has_gone is None or until < patient else patient
         self.outer = outer = context.get() and current()
         if outer is not None:
             if outer.until < until:
@@ -100,6 +101,7 @@ class Work:
         self.waited = self.worked = 0.0
 
     # For who works
+
     def forget_interrupted(self) -> None:
         """Forget what this thread did for it and, because of an interrupt, didn't end."""
         mine = get_ident()

@@ -90,6 +90,11 @@ def test_a_client_is_asked_only_after_some_patience() -> None:
     assert len(asked) == 1
 
 
+def test_patience_with_a_client_does_not_delay_the_deadline() -> None:
+    work = Work(1, lambda: False, 100)
+    assert work.next_look == work.until
+
+
 def test_what_outlives_its_work_is_free_again() -> None:
     work = Work(100)
     context = contextvars.copy_context()
