@@ -1,4 +1,4 @@
-"""Owns how many workers a pool has: those that are busy, and one more that waits for a task.
+"""Owns what a pool's workers do for us, and how many there are: the busy ones, and one that waits.
 
 psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that connects
 or resets, and one so that nothing has to wait behind it. Uses psycopg_pool's private names as
@@ -7,11 +7,45 @@ or resets, and one so that nothing has to wait behind it. Uses psycopg_pool's pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread, current_thread
+from time import monotonic
 from typing import Any
 
+from psycopg_pool import ConnectionPool
 from psycopg_pool.pool import MaintenanceTask, Schedule, StopWorker
+
+from ..config import Connection
+
+
+class Call(MaintenanceTask):
+    """Whatever is to be done in a worker thread, also when the pool is being closed."""
+
+    # Until then it is in the queue, or a worker has it; or nobody, and it is no more.
+    is_done = False
+    # When a worker took it from there, by `time.monotonic()`.
+    since: float | None = None
+    # Whether it was logged for taking long.
+    reported = False
+
+    def __init__(
+        self, pool: Any, function: Callable[[], None], connection: Connection | None = None
+    ) -> None:
+        super().__init__(pool)
+        self._function = function
+        self.connection = connection
+        self.is_quick = connection is None  # it waits for nobody
+
+    def run(self) -> None:
+        self.since = monotonic()
+        try:
+            self._function()
+        finally:
+            self.is_done = True
+
+    def _run(self, pool: ConnectionPool[Any]) -> None:
+        raise NotImplementedError  # run() is all there is
 
 
 class Tasks(SimpleQueue[MaintenanceTask]):
@@ -40,7 +74,9 @@ class Tasks(SimpleQueue[MaintenanceTask]):
 
 
 def _takes_time(task: Any) -> bool:
-    return not isinstance(task, (Schedule, StopWorker)) and not getattr(task, "is_quick", False)
+    return not isinstance(task, (Schedule, StopWorker)) and not (
+        isinstance(task, Call) and task.is_quick
+    )
 
 
 def hire(pool: Any) -> None:
