@@ -28,7 +28,7 @@ from .pooling.tasks.use import TaskUse
 logger = logging.getLogger(__name__)
 
 # Seconds that the end of a block waits for what goes on with its connection.
-_PATIENCE = 1.0
+_PATIENCE = 0.5
 
 
 class connection:
