@@ -206,7 +206,7 @@ def test_what_is_kept_is_of_no_use(make_alias: MakeAlias) -> None:
         ]
         async with aio.connection(wrapper.alias) as other:
             for each in uses:
-                with pytest.raises(psycopg.Error, match="returned to its pool|is closed"):
+                with pytest.raises(psycopg.Error, match=r"returned to its pool|is closed"):
                     await each()
             with pytest.raises(psycopg.InterfaceError):
                 connection.cursor()

@@ -41,18 +41,21 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         # psycopg before 3.3 knows no timeout.
         limit = {} if timeout is None else {"timeout": timeout}
 
+        use = current_use(self)
+
         async def wait() -> Any:
             pgconn = vars(self)["pgconn"]
             try:
                 return await wait_async(gen, pgconn.socket, interval=interval, **limit)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 if pgconn.transaction_status == ACTIVE:
-                    await _to_its_end(self._end_statement(gen, pgconn.socket))
+                    pool_name = use.session.stops.pool_name
+                    await _to_its_end(self._end_statement(gen, pgconn.socket, pool_name))
                 raise
 
-        return await run(current_use(self), getattr(gen, "gi_code", None), wait)
+        return await run(use, getattr(gen, "gi_code", None), wait)
 
-    async def _end_statement(self, gen: Any, socket: int) -> None:
+    async def _end_statement(self, gen: Any, socket: int, pool_name: str) -> None:
         """Have the server cancel what a task that was canceled runs, and hear of its end.
 
         A session whose statement goes on is closed when its borrow ends.
@@ -64,7 +67,7 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         except psycopg.errors.QueryCanceled:
             pass
         except (psycopg.Error, TimeoutError) as ex:
-            logger.warning("The statement of a task that was canceled may go on: %s", ex)
+            logger.warning("Pool %r: a statement can't be canceled: %s", pool_name, ex)
 
 
 async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
