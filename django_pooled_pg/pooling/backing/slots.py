@@ -19,8 +19,11 @@ class Slots(Protocol):
     def take(self) -> Slot | None:
         """Return a slot; `None` where there is none. To be called in a worker, which no interrupt reaches."""
 
-    def want(self) -> None:
-        """Note that one was missing: `SharingBacking.grow` is called when there is one."""
+    def want(self) -> bool:
+        """Note that one was missing: `SharingBacking.grow` is called when there is one.
+
+        Return whether it is: not if `take` failed.
+        """
 
     def take_spare(self) -> Slot | None:
         """Return a slot that this process has already; may be called by a borrower."""
