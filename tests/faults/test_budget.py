@@ -211,6 +211,15 @@ def test_a_child_does_not_give_its_parents_slots_up(site: Host, watch: Watch) ->
     assert "no connection was free within 1 s" in error
 
 
+def test_a_child_does_not_keep_its_parents_place(site: Host) -> None:
+    parent = site.one(budget=2)
+    parent.do("fork_while_it_joins")
+    parent.kill()
+    heir = site.one(budget=2)
+    assert max(heir.hold(2)) < 5
+    assert [each["index"] for each in heir.look()["members"]] == [0]
+
+
 @pytest.mark.parametrize("kind", ["pool", "null"])
 def test_who_waits_in_vain_learns_who_has_the_slots(site: Host, kind: str) -> None:
     first = site.one(budget=2, **{"class": kind})

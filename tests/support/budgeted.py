@@ -101,6 +101,17 @@ def fork_idle():
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+def fork_while_it_joins():
+    from django_pooled_pg.pooling.budget.member import Member
+    enter = Member._enter
+    def forked(member, membership):
+        if not os.fork():
+            time.sleep(60)
+            os._exit(0)
+        enter(member, membership)
+    Member._enter = forked
+    hold(1)
+
 def lock_giving():
     return pool.supply.member._membership.file.lock_giving()
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
-from weakref import WeakSet
 
 import psycopg
 
@@ -16,7 +15,6 @@ from ..backing.null import AnyBacking
 from ..backing.slots import Slot
 from ..config import Connection, PoolConfig
 from ..printable import printable
-from ..process import fork
 from ..process.locks import Lock
 from ..process.naming import process_name
 from ..session.session import session_of
@@ -66,7 +64,6 @@ class Member:
         self._giving = Giving(pool_name)
         # How long to wait for others, and until when.
         self._pause, self._next = _SOON, 0.0
-        _members.add(self)
 
     def resize(self, config: PoolConfig) -> None:
         """Take other sizes over."""
@@ -281,21 +278,3 @@ class Member:
             session_of(connection).in_check = True  # as in give_up()
         self.holding.close(connections, ended)
         self.record.given += len(connections)
-
-    def forget_inherited(self) -> None:
-        """In a forked child: close what is the parent's, and end nothing of it."""
-        if self._membership is not None:
-            self._membership.close()
-
-
-# Of the process, to be forgotten in a child.
-_members: WeakSet[Member] = WeakSet()
-
-
-def _forget_in_child() -> None:
-    for member in list(_members):
-        member.forget_inherited()
-    _members.clear()
-
-
-fork.on_fork(_forget_in_child)

@@ -11,7 +11,9 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic, sleep
+from weakref import WeakSet
 
+from ..process import fork
 from .place import Place
 from .records import Record, read_records
 from .slots import MEMBERS, MOST_MEMBERS, free_bytes, slot_file
@@ -33,12 +35,17 @@ class Membership:
         # Sends only: whoever wakes another must not wait.
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
-        self.index = self._free_index()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # Before it has a name: a child that is forked meanwhile must not keep that taken.
+        _memberships.add(self)
+        self.index = -1
         try:
-            self._socket = self._bound()
+            self.index = self._free_index()
+            self._bind()
         except BaseException:
-            self._sender.close()
-            self.file.unlock(MEMBERS + self.index)
+            self.close()
+            if self.index >= 0:
+                self.file.unlock(MEMBERS + self.index)
             raise
 
     def _free_index(self) -> int:
@@ -49,17 +56,11 @@ class Membership:
             self.file.unlock(byte)
         raise OSError(f"{self.file.path} has {MOST_MEMBERS} members already")
 
-    def _bound(self) -> socket.socket:
+    def _bind(self) -> None:
         path = self._path(self.index)
         with suppress(FileNotFoundError):
             os.unlink(path)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            bound.bind(path)
-        except BaseException:
-            bound.close()
-            raise
-        return bound
+        self._socket.bind(path)
 
     def leave(self) -> None:
         """Let go of the place."""
@@ -70,7 +71,7 @@ class Membership:
         self.close()
 
     def close(self) -> None:
-        """Close the sockets alone: the place is the parent's, in a forked child, or is lost."""
+        """Close only the sockets: the place is the parent's, in a forked child, or is lost."""
         self._socket.close()
         self._sender.close()
 
@@ -84,7 +85,8 @@ class Membership:
             return True
         if socket_is_gone:
             self._socket.close()
-            self._socket = self._bound()
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._bind()
         return False
 
     def wait_for_stragglers(self) -> None:
@@ -139,3 +141,16 @@ class Membership:
 
     def tell(self, record: Record) -> None:
         self.file.write(record.pack(), record.place)
+
+
+# Of the process, to be closed in a child.
+_memberships: WeakSet[Membership] = WeakSet()
+
+
+def _forget_in_child() -> None:
+    for membership in list(_memberships):
+        membership.close()
+    _memberships.clear()
+
+
+fork.on_fork(_forget_in_child)
