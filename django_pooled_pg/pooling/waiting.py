@@ -1,4 +1,4 @@
-"""Owns a borrower's wait for a connection: past the gate, in the backing's queue, until its timeout.
+"""A borrower's wait for a connection: at the gate, then in the backing's queue, until its timeout.
 
 Makes no lease.
 """
@@ -23,12 +23,12 @@ from .ledger import Ledger
 from .supply import Supply
 from .work.work import Work, current
 
-# Seconds between two looks whether the work of a borrower that waits for resume() is still wanted.
+# Seconds between two checks whether the work of a borrower that waits for resume() is still wanted.
 _PATIENCE = 0.2
 
 
 class Waiting:
-    """Where borrowers of one pool wait, and are told when they waited in vain."""
+    """Where a pool's borrowers wait, and learn that they waited in vain."""
 
     def __init__(
         self, alias: str, pool_name: str, supply: Supply, ledger: Ledger, connector: Connector
@@ -40,7 +40,8 @@ class Waiting:
         self._connector = connector
 
     def for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
-        """Return a connection and where it is from, waiting `config.timeout` from `started` on.
+        """Return a connection and its backing; waits up to `config.timeout`, counted from
+        `started`.
 
         Raises what `Pool.borrow` raises.
         """
@@ -56,7 +57,7 @@ class Waiting:
                 connection = backing.borrow(deadline - monotonic())
             except PoolClosed:
                 # Somebody called close_pool() or pause() meanwhile: go on with the pool that opens
-                # next. Whoever waits already isn't turned away for others who wait.
+                # next. A borrower who waits already isn't turned away because others wait.
                 max_waiting = 0
             except ConnectFailed as failed:
                 # A copy: several borrowers may raise it at once, each with its own traceback.
@@ -71,24 +72,24 @@ class Waiting:
                 return backing, connection
 
     def require_wanted(self, since: float) -> None:
-        """Raise what `for_connection` raises if the work of the caller isn't wanted any more.
+        """Raise what `for_connection` raises if the caller's work isn't wanted any more.
 
-        It has waited `since` then.
+        The caller has waited since `since`.
         """
         if (work := current()) is not None and not work.is_wanted():
             raise self._unwanted(work, since) from NotWanted()
 
     def _unwanted(self, work: Work, began: float) -> OperationalError:
         work.note_waited(monotonic() - began)
-        what = "it waits for a connection no more"
+        what = "it no longer waits for a connection"
         return work.error(self._connector.stops, what, waiting=True)
 
     def _pass_gate(self, deadline: float, max_waiting: int, work: Work | None) -> None:
         gate = self._supply.gate
-        # Here, too: else those who are too many would be turned away all at once by resume().
+        # Checked here, too: otherwise resume() would turn away everybody above the limit at once.
         if not gate.is_open() and 0 < max_waiting <= gate.waiting:
             raise Paused(full=True)
-        # Nobody wakes a borrower here whose work isn't wanted any more.
+        # Nobody wakes a borrower here when its work is no longer wanted.
         patience = inf if work is None else _PATIENCE
         while not gate.pass_through(min(deadline - monotonic(), patience)):
             if monotonic() >= deadline:
@@ -97,7 +98,7 @@ class Waiting:
                 raise NotWanted
 
     def exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
-        """Count a borrower that gets nothing; return the error that tells it why."""
+        """Count a borrower that gets nothing; return the error that says why."""
         with self._ledger.lock:
             self._ledger.counters.exhausted += 1
         config, leases = self._supply.config, self._ledger.open_leases()

@@ -302,7 +302,7 @@ def test_a_wait_for_a_connection_ends(
         response = asking.result(10)
     holder.close()
     assert_canceled(response, caplog, "/slow")
-    assert "it waits for a connection no more" in str(site.seen[0])
+    assert "it no longer waits for a connection" in str(site.seen[0])
 
 
 def test_a_view_that_goes_on_after_errors_runs_no_further_statement(
