@@ -1,4 +1,4 @@
-"""Owns saying where in the code this thread is; knows no pool."""
+"""Says where in the code this thread is; knows no pool."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .pooling.lease import describe_frame, libraries
 _DJANGO = os.path.join(Path(django.__file__).parent, "")
 _ORM = os.path.join(_DJANGO, "db", "")
 _PACKAGES = (_DJANGO, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-# Everything passes through these, so they tell nothing.
+# Everything passes through these, so they say nothing.
 _PASSED_THROUGH = (
     os.path.join(Path(asgiref.__file__).parent, ""),
     os.path.join(Path(__file__).parent, ""),
     os.path.join(_DJANGO, "utils", ""),
     os.path.join(Path(django.__file__).parents[1], "debug_toolbar", ""),
 )
-# What is further out is the server's, not the request's.
+# Frames further out belong to the server, not to the request.
 _REQUEST_BEGINS = tuple(
     os.path.join(_DJANGO, *path)
     for path in [
@@ -37,8 +37,9 @@ _REQUEST_BEGINS = tuple(
 def place_of_caller() -> str:
     """Return `"file:line in function"` of the application's innermost frame in this thread.
 
-    Where it has none (the ORM's async methods run in another thread, middleware may query by
-    itself): of the library that queries; at least of the ORM's method. `""` if there is nothing.
+    Without one (the ORM's async methods run in another thread, middleware may query on its own),
+    the frame is that of the library that queries, or at least the ORM's method. `""` if there is
+    none.
     """
     library = method = None
     frame: FrameType | None = sys._getframe(1)

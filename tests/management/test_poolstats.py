@@ -112,7 +112,7 @@ def test_no_pool_of_that_database(folder: Path) -> None:
 
 
 def test_unknown_database(folder: Path) -> None:
-    with pytest.raises(CommandError, match=r"no database 'defualt' in DATABASES, only: default"):
+    with pytest.raises(CommandError, match=r"DATABASES has no 'defualt', only: default"):
         poolstats("--database", "defualt")
 
 

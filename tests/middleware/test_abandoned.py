@@ -188,7 +188,7 @@ def assert_canceled(response: Any, caplog: pytest.LogCaptureFixture, url: str) -
     assert isinstance(site.seen[0], OperationalError)
     ((level, said),) = lines_of(caplog)
     assert level == "INFO"
-    assert f"{url}: its client has gone after" in said
+    assert f"{url}: its client left after" in said
     assert not any(record.exc_info for record in caplog.records)
     assert context.get() is None
     assert site.wrapper.pool.statistics().in_use <= 1
@@ -372,7 +372,7 @@ def test_in_an_async_stack(
     assert [type(error) for error in site.seen] == [RequestAbandoned]
     (record,) = [r for r in caplog.records if r.name == "django_pooled_pg.middleware"]
     assert record.levelname == "INFO"
-    assert f"{url}: its client has gone" in record.getMessage()
+    assert f"{url}: its client left" in record.getMessage()
 
 
 @pytest.mark.usefixtures("async_stack")
@@ -511,7 +511,7 @@ def test_that_nobody_is_told_of_clients_that_leave_is_said_once(
     ((level, said),) = lines_of(caplog)
     assert level == "WARNING"
     assert "isn't told when clients leave" in said
-    assert said.endswith(r"under mod_wsgi/5.0\n")
+    assert said.endswith(r"under mod_wsgi/5.0\n, so it cancels nothing for them")
 
 
 def test_that_sync_only_middleware_keeps_the_news_away_is_said_once(
@@ -521,7 +521,10 @@ def test_that_sync_only_middleware_keeps_the_news_away_is_said_once(
     for _ in range(2):
         asyncio.run(AsyncClient().get("/fine"))
     (said,) = [r.getMessage() for r in caplog.records if r.name == "django_pooled_pg.middleware"]
-    assert said.endswith("under ASGI, because of sync-only middleware after it in MIDDLEWARE")
+    assert said.endswith(
+        "under ASGI, because of sync-only middleware after it in MIDDLEWARE, so it cancels nothing "
+        "for them"
+    )
 
 
 def test_a_number_that_was_given_to_another_socket_is_not_the_clients() -> None:

@@ -1,8 +1,8 @@
-"""Owns how many workers a pool has: those that are busy, and one more that waits for a task.
+"""Decides how many workers a pool has: those that are busy, and one more that waits for a task.
 
-psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that connects
-or resets, and one so that nothing has to wait behind it. Uses psycopg_pool's private names as
-`base.py` says.
+psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that
+connects or resets, and one so that nothing has to wait behind it. Uses the private names that
+`base.py` lists.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from psycopg_pool.pool import MaintenanceTask, Schedule, StopWorker
 
 
 class Tasks(SimpleQueue[MaintenanceTask]):
-    """The queue of a pool's workers, which calls for another one when the last takes a task.
+    """The queue of a pool's workers, which hires another one when the last takes a task.
 
-    psycopg_pool's own has locks that an interrupt of a borrower may leave locked, and with them all
-    workers. Here, what borrowers call is written in C; `get` is for workers, which no interrupt
-    reaches.
+    An interrupt of a borrower may leave the locks of psycopg_pool's own queue held, which would
+    block all workers. Here, what borrowers call is written in C; `get` is for workers, which no
+    interrupt reaches.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # The workers that wait, or are about to. A set, whose operations are atomic: of two that take
-        # a task at once, one finds it empty.
+        # The workers that wait, or are about to. A set's operations are atomic: of two workers that
+        # take a task at once, one finds it empty.
         self.waiting: set[Thread] = set()
 
     def get(self, block: bool = True, timeout: float | None = None) -> MaintenanceTask:
@@ -33,7 +33,7 @@ class Tasks(SimpleQueue[MaintenanceTask]):
         self.waiting.add(worker)
         task = super().get(block, timeout)
         self.waiting.discard(worker)
-        # Before the task is begun.
+        # Before the task begins.
         if not self.waiting and _takes_time(task) and (pool := task.pool()) is not None:
             hire(pool)
         return task
@@ -51,15 +51,15 @@ def hire(pool: Any) -> None:
             return
         name = f"{pool.name}-worker-{len(workers)}"
         worker = Thread(target=pool.worker, args=(pool._tasks,), name=name, daemon=True)
-        # Here, where close() counts whom it tells to stop.
+        # Added with the lock held, since close() counts whom to stop.
         workers.append(worker)
     waiting = pool._tasks.waiting
     waiting.add(worker)
     try:
         worker.start()
     except RuntimeError:
-        # No more threads, be it for a limit or because the interpreter exits. Those there are go
-        # on, and it is tried again.
+        # No more threads, because of a limit or because the interpreter exits. The existing ones go
+        # on, and the next task tries again.
         waiting.discard(worker)
         with pool._lock:
             workers.remove(worker)

@@ -1,6 +1,6 @@
-"""Owns the classes of handles: what a borrower has in place of a connection; see `use.py`.
+"""The classes of handles: what a borrower has in place of a connection; see `use.py`.
 
-Relies on names of psycopg's connection that are private: `_commit_gen` and the others in
+Relies on private names of psycopg's connection: `_commit_gen` and the others in
 `_HARMLESS`.
 """
 
@@ -29,7 +29,7 @@ else:
     _Base = object
 
 
-# What psycopg runs as a block ends.
+# What psycopg runs when a block ends.
 _ENDS = {
     getattr(getattr(cls, "_exit_gen", None), "__code__", None)
     for cls in (psycopg.Transaction, psycopg.Pipeline)
@@ -42,7 +42,7 @@ _OF_CONNECTIONS = (
     "set_read_only",
     "set_deferrable",
 )
-# What waits for the statements that a pipeline has sent.
+# What waits for statements that a pipeline has sent.
 _OF_PIPELINES = {
     getattr(getattr(psycopg.Pipeline, f"_{name}_gen", None), "__code__", None)
     for name in ("sync", "fetch", "exit")
@@ -52,8 +52,8 @@ _OF_TWO_PHASES = {
     getattr(getattr(psycopg.Connection, f"_tpc_{name}_gen", None), "__code__", None)
     for name in ("prepare", "finish")
 } - {None}
-# What psycopg runs on a connection without a cursor, and what leaves nothing in the session. One
-# that is missing is taken for something that does.
+# What psycopg runs on a connection without a cursor, but leaves nothing in the session. Anything
+# that isn't listed counts as leaving something.
 _HARMLESS = {
     getattr(function, "__code__", None)
     for function in (
@@ -69,11 +69,11 @@ _HARMLESS = {
 
 
 def remember_with_handles(connection: Any, stops: Stops) -> Session:
-    """Note the state of a session that is new; its borrowers get handles like `connection`."""
+    """Note the state of a new session; its borrowers get handles like `connection`."""
     note_statements(connection)
     begin_unused(connection)
     if not issubclass(type(connection), psycopg.Connection):
-        # A proxy around one, as ddtrace's is: its borrowers get the proxy itself, which can't be
+        # A proxy around one, such as ddtrace's: its borrowers get the proxy itself, which can't be
         # taken away.
         session = remember(connection, lambda namespace: (connection, connection), stops)
         session.is_proxied = True
@@ -104,9 +104,9 @@ def _new_handles(quick_class: Any, raw_class: Any, namespace: dict[str, Any]) ->
 
 
 def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
-    """Call a user's callback with a connection that is of no use to it afterwards."""
+    """Call a user's callback with a connection that is useless to it afterwards."""
     session, before = session_of(connection), use_of(connection)
-    # Handles of its own: a borrower may have the others already.
+    # New handles: a borrower may already have the others.
     handles, session.handles = session.handles, None
     use = Use(session)
     try:
@@ -119,7 +119,7 @@ def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
 
 class _Handle:
     def __del__(self) -> None:
-        """Say nothing of a connection that is open: it is the pool's."""
+        """Don't warn of an open connection: it is the pool's."""
 
 
 class _RawHandle(_Base):
@@ -128,7 +128,7 @@ class _RawHandle(_Base):
     def __getattr__(self, name: str) -> Any:
         if name == "_pipeline" and _ends_unheard(self):
             raise GeneratorExit
-        _current(self)  # if it was taken away, that is why
+        _current(self)  # raises if the attribute is missing because the handle was taken away
         of_class = getattr(super(), "__getattr__", None)
         if of_class is not None:
             return of_class(name)
@@ -137,7 +137,7 @@ class _RawHandle(_Base):
     def __setattr__(self, name: str, value: Any) -> None:
         use = use_of(self)
         if use.is_of_nobody and name.startswith("_"):
-            return  # psycopg ends what it had begun, as a notifies() that is collected
+            return  # psycopg ends what it had begun, such as a garbage-collected notifies()
         use = _current(self)
         if name == "autocommit":
             use.quick.autocommit = value
@@ -165,14 +165,15 @@ class _RawHandle(_Base):
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         use = _current(self)
-        # A class that makes cursors of its own does so with what notes them.
+        # A connection class that makes cursors of its own makes them with the factories that note.
         handle: Any = use.quick if type(use.quick).cursor is psycopg.Connection.cursor else super()
         cursor = handle.cursor(*args, **kwargs)
         if isinstance(cursor, NotingCursor):
             cursor._conn = use.quick
             cursor.belong_to(use)
         else:
-            # One that doesn't tell when it is closed is open until nobody has it.
+            # A cursor that doesn't tell when it is closed counts as open while anybody refers to
+            # it.
             use.open_cursors.append(None)
             finalize(cursor, use.cursor_is_gone).atexit = False
         return cursor
@@ -205,7 +206,7 @@ class _RawHandle(_Base):
         use = _current(self)
         use.handled = True
         if code not in _HARMLESS:
-            # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
+            # From a cursor that isn't ours, such as psycopg.RawCursor(connection).
             use.note(CHANGES, "a cursor of psycopg's own")
         if work.in_use and (mine := work.current()) is not None:
             if code in _OF_PIPELINES:
@@ -218,7 +219,7 @@ class _RawHandle(_Base):
 
 
 class _Info(psycopg.ConnectionInfo):
-    """What asks its handle for libpq's connection, and so ends with it."""
+    """Asks its handle for libpq's connection, and so becomes useless with it."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -231,7 +232,7 @@ class _Info(psycopg.ConnectionInfo):
 
 
 def _ends_unheard(handle: Any) -> bool:
-    """Tell whether a generator with an open block is collected, and has nothing to end any more.
+    """Tell whether a generator is garbage-collected in an open block, with nothing left to end.
 
     Nobody could catch what it raises; Python would print it.
     """
