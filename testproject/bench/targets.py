@@ -1,4 +1,4 @@
-"""Owns what this project wants to reach, and whether the figures of a run say that it did."""
+"""What this project wants to reach, and whether a run's figures say that it did."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .plan import ONE_QUERY, ORM_CASE, TEN_QUERIES, THREADS
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target and what came of it. `figure` is `None` if it wasn't measured."""
+    """A target and its result. `figure` is `None` if it wasn't measured."""
 
     target: str
     figure: float | None
@@ -39,7 +39,7 @@ def verdicts(cases: Iterable[Case]) -> Iterator[Verdict]:
     found = {(case.measure, case.name): case for case in cases}
 
     def case_of(measure: str, name: str) -> Case:
-        # Only the slow, the first and the abandoned have one case, whose name says how it is done.
+        # These measures have a single case, whose name describes it.
         if not name:
             name = next((key[1] for key in found if key[0] == measure), "")
         return found.get((measure, name)) or Case(measure, name, (), "")
