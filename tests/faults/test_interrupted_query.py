@@ -1,4 +1,4 @@
-"""Queries whose borrower is interrupted: by the time limit of a task, for example."""
+"""Queries whose borrower is interrupted, for example by a task's time limit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""CancelAbandonedMiddleware: what requests of clients that have gone do with the database stops.
+"""CancelAbandonedMiddleware stops the database work of requests whose clients have gone.
 
-With the decorators of views, which are in `abandoned.py`.
+Also the view decorators in `abandoned.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`advice.py`, each rule of `advice_rules.py`, and what they know: `advice_known.py`."""
+"""`advice.py`, each rule of `advice_rules.py`, and what the rules know: `advice_known.py`."""
 
 from __future__ import annotations
 

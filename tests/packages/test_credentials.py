@@ -1,4 +1,4 @@
-"""The providers of `credentials`, with the providers' own libraries, and no provider.
+"""The providers of `credentials`, with the clouds' own libraries but without the clouds.
 
 `credentials/aws_rds.py` signs here; `credentials/azure.py` and `credentials/google_cloud_sql.py` ask a
 server of ours.

@@ -1,4 +1,4 @@
-"""What the option `credentials` takes; what becomes of it is in `tests/faults/test_credentials.py`."""
+"""What the option `credentials` accepts; `tests/faults/test_credentials.py` tests its use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `exhaustion.py` says when `errors.py` is raised; of forks in `tests/faults/test_fork.py`."""
+"""What `exhaustion.py` says in the errors of `errors.py`; forks are in `tests/faults/test_fork.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that leave a server while it works for them, and what that is to lead to."""
+"""Clients that leave a server while it works for them, and what should follow."""
 
 from __future__ import annotations
 
