@@ -55,7 +55,7 @@ def _keep_github_anchors(app: Sphinx, doctree: nodes.document) -> None:
 def _hide_constructors(
     app: Sphinx, what: str, name: str, obj: object, options: object, args: str, returns: str
 ) -> tuple[str, str] | None:
-    # Users construct few of these classes with arguments.
+    # Of the classes that users construct, only these take arguments.
     made_here = what in ("class", "exception") and not name.endswith(("Collector", ".deadline"))
     return ("", "") if made_here and args else None
 

@@ -33,7 +33,7 @@ def check_encryption(
         return
     yield message(
         "W016",
-        f"'sslmode' {sslmode!r} doesn't protect the token from 'credentials': it may be sent "
+        f"'sslmode' {sslmode!r} doesn't protect the token that 'credentials' gets: it may be sent "
         "unencrypted, or to the wrong server.",
         f"Set DATABASES[{alias!r}]['OPTIONS']['sslmode'] to {least!r}"
         + (", and 'sslrootcert' to the provider's certificates." if "verify" in least else "."),

@@ -61,7 +61,7 @@ def check_pooler(
         yield message(
             "I001",
             f"Two pools in a row: 'class' is 'pool', and {because}. This pool's idle connections "
-            "save requests the time to connect, but each occupies a client slot in PgBouncer.",
+            "save requests the time to connect, but PgBouncer keeps each as a client.",
             "Silence this check where connecting takes long (passwords, TLS, another host); "
             f"otherwise set DATABASES[{alias!r}]['OPTIONS']['pool']['class'] to 'null'.",
             alias,

@@ -69,8 +69,8 @@ def _exhausted(known: Known) -> str | None:
     )
     if not known.cancels_abandoned:
         said += (
-            " If visitors leave before those requests end, CancelAbandonedMiddleware, which isn't "
-            "in MIDDLEWARE, stops them."
+            " If by requests whose visitors have left, CancelAbandonedMiddleware, which isn't in "
+            "MIDDLEWARE, stops them."
         )
     return said
 

@@ -48,7 +48,7 @@ class Housekeeping:
                 continue
             if holder is not None:
                 if holder.allow_thread_sharing:
-                    continue  # others may use it; garbage collection of it calls this again
+                    continue  # others may use it; its garbage collection calls this again
                 holder.lease_lost(by_fork=False)
             logger.warning(
                 "Pool %r: reclaimed a connection that %s (%s) held for %.1f s and never returned. "

@@ -139,13 +139,13 @@ class Giving:
     def _compare(self, records: list[Record]) -> None:
         if len({record.limit for record in records}) > 1:
             self._say(
-                "Pool %r: processes have different budgets; the smallest counts, which is %s",
+                "Pool %r: processes have different budgets; the smallest counts: %s",
                 limit_of(records),
             )
         if sum(record.min_size for record in records) > limit_of(records):
             self._say(
                 "Pool %r: 'min_size' of all processes together is more than the budget of %s: "
-                "those that idle keep less",
+                "idle processes keep fewer connections",
                 limit_of(records),
             )
 

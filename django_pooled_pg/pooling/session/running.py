@@ -110,7 +110,7 @@ class Statement:
     def _hang_up(self, seconds: float) -> None:
         # The server doesn't answer, or a pooler hasn't passed the statement on yet.
         logger.warning(
-            "Pool %r: a statement goes on %.1f s after it was to end; its connection is closed",
+            "Pool %r: a statement still runs %.1f s after it should have ended; its connection is closed",
             self.use.session.stops.pool_name,
             seconds,
         )
