@@ -2,7 +2,7 @@
 
 Where to look, by question:
 
-- Who lends and takes back? `pool.py`; who waits: `waiting.py`; the pools of the process:
+- Who lends, and gets back? `pool.py`; who waits: `waiting.py`; the pools of the process:
 `registry.py`;
   who has what: `lease.py`, in the book of `ledger.py`; figures: `counters.py` and `statistics.py`,
   collected by `figures.py`.

@@ -62,7 +62,7 @@ class Pool:
         self.supply = supply = Supply(
             self.alias, self.name, config, self._ledger, self._connector, self._on_open
         )
-        # The pool offers what controls its supply.
+        # The pool passes on the methods that control its supply.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
         self.cut_off_by, self.ask_server = supply.cut_off_by, self._connector.ask_server
@@ -132,7 +132,7 @@ class Pool:
                     return lease
 
     def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
-        """Take a lent connection back. Does nothing if it came back already.
+        """Get a lent connection back. Does nothing if it came back already.
 
         Its borrower must have forgotten it: anything kept is useless from now on. A worker undoes
         in the background what was left behind. A connection that can't be reset is closed and
@@ -146,7 +146,7 @@ class Pool:
         use.end()
         unusual = use.effect or use.handled or use.doubt or use.refused_to_write or use.cancel
         if self._reset.is_quick_to_tell and not unusual:
-            # As is_clean(), for nearly all.
+            # is_clean() inline, for nearly all leases.
             clean = (
                 session.pgconn.transaction_status == IDLE
                 and session.namespace["_autocommit"]
@@ -192,7 +192,7 @@ class Pool:
         """
         use, session = lease.use, lease.session
         if not (use.effect or use.handled or use.doubt or use.cancel):
-            # As is_clean(), for nearly all; give_back() looks at the rest.
+            # is_clean() inline, for nearly all leases; give_back() checks the rest.
             if session.pgconn.transaction_status == IDLE:
                 return True
         elif is_clean(lease.connection, session, use):
@@ -231,7 +231,7 @@ class Pool:
         return self._reset.is_needed(lease.connection, lease.session, lease.use)
 
     def look_after(self) -> float | None:
-        """Do what is due; return after how many seconds to call again, `None`: once it opens."""
+        """Do what is due; return after how many seconds to call again; `None`: when it opens."""
         ledger = self._ledger
         if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None

@@ -40,8 +40,7 @@ class Waiting:
         self._connector = connector
 
     def for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
-        """Return a connection and its backing; waits up to `config.timeout`, counted from
-        `started`.
+        """Return a connection and its backing, waiting `config.timeout` from `started` on.
 
         Raises what `Pool.borrow` raises.
         """

@@ -1,6 +1,6 @@
 """Notices that a borrower is gone: its thread ended, or its wrapper was garbage-collected.
 
-The pool takes the lease back. One thread of each process waits here, and does nothing until
+The pool reclaims the lease. One thread of each process waits here, and does nothing until
 somebody is gone or a pool's chores are due.
 """
 
@@ -114,7 +114,7 @@ def _run(
             if who is not None:
                 reclaim(who)
             delay = look_after()
-        except Exception:  # what comes next must be done all the same
+        except Exception:  # what comes next must still be done
             logger.exception("Could not look after the pools")
 
 

@@ -102,9 +102,7 @@ class Reset:
             reset = self.apply(connection, use)
             with self._lock:
                 self.resets += reset
-        except (
-            BaseException
-        ) as ex:  # its server, or the user's callback; a worker must not die of it
+        except BaseException as ex:  # from the server or a callback; the worker must survive it
             logger.warning(
                 "Pool %r: closing a connection that can't be reset: %s",
                 self._pool_name,

@@ -34,7 +34,7 @@ _DOLLAR = "dollar"
 _COMMENTS = frozenset([_LINE_COMMENT, "comment"])
 _LONG = frozenset([_LONG_COMMENT, _ESCAPED, _DOLLAR])
 
-# Every character outside of ASCII is a letter to PostgreSQL, and none of them is a blank.
+# Every character outside ASCII is a letter to PostgreSQL, and none of them is a blank.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
 _IN_WORD = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 _TAG = rf"(?:{_LETTER}[^\x00-/:-@\[-^`{{-\x7f]*)?"
