@@ -54,9 +54,10 @@ def ready(request: HttpRequest) -> JsonResponse:
 def readiness(aliases: Collection[str] = (), *, query: bool = False) -> dict[str, dict[str, Any]]:
     """Return what is known of the pools of this process, by alias (`aliases`, or all).
 
-    - `ready`: whether requests can expect to get a connection, perhaps after a wait; - `paused`,
-    `exhausted`: whether a pool is paused, or all it may have is in use and somebody waits; -
-    `error`: the type of the error that keeps it from connecting, or `None`.
+    - `ready`: whether requests can expect to get a connection, perhaps after a wait;
+    - `paused`, `exhausted`: whether a pool is paused, or all it may have is in use and somebody
+      waits;
+    - `error`: the type of the error that keeps it from connecting, or `None`.
 
     If an alias alternates between settings, it has several pools, and one that works is enough.
     With `query`, each pool's server is asked, unless the pool is paused; this takes at most

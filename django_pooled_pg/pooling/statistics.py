@@ -18,10 +18,11 @@ class PoolStatistics:
     has, `slots_wanted` those that it lacks, `slots_given` the connections it gave up to others.
     Counters run from the start of the process.
 
-    - `wait`: from a borrow's start to its connection; - `held`: from there to the return; -
-    `worked_total`: the part of the time held that statements took; - `abandoned_waiting`,
-    `abandoned_working`: pieces of work that were stopped because their client
-      had gone, while they waited for a connection or later;
+    - `wait`: from a borrow's start to its connection;
+    - `held`: from there to the return;
+    - `worked_total`: the part of the time held that statements took;
+    - `abandoned_waiting`, `abandoned_working`: pieces of work that were stopped because their
+      client had gone, while they waited for a connection or later;
     - `deadlines`: those that were stopped because their deadline had passed;
     - `connect`: making a server session, without failed attempts.
     """
