@@ -39,8 +39,7 @@ class CursorWrapper(DjangoCursorWrapper):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.__getattr__ is not DjangoCursorWrapper.__getattr__:
-            # A subclass that watches each access, as django-debug-toolbar's does, must see these,
-            # too.
+            # A subclass that watches attribute access, as django-debug-toolbar's, must see these.
             for name in ("fetchone", "fetchmany", "fetchall", "close"):
                 if getattr(cls, name) is getattr(CursorWrapper, name):
                     setattr(cls, name, _NotHere())

@@ -44,8 +44,7 @@ class deadline:
 
     def __enter__(self) -> None:
         work = Work(self._seconds)
-        # Comes first: an interrupt may come before the block begins, and __del__ ends what is
-        # listed.
+        # Comes first: an interrupt may come before the block begins; __del__ ends what is listed.
         self._works.append(work)
         watcher.enter(work)
 

@@ -38,8 +38,7 @@ def place_of_caller() -> str:
     """Return `"file:line in function"` of the application's innermost frame in this thread.
 
     Without one (the ORM's async methods run in another thread, middleware may query on its own),
-    the frame is that of the library that queries, or at least the ORM's method. `""` if there is
-    none.
+    it is that of the library that queries, or at least the ORM's method. `""` if there is none.
     """
     library = method = None
     frame: FrameType | None = sys._getframe(1)

@@ -26,8 +26,7 @@ def prewarm() -> None:
     try:
         _open_pools(may_wait=True)
     finally:
-        # Registered last: in a child, everything that pools need must drop the parent's things
-        # first.
+        # Registered last: in a child, all that pools need must first drop the parent's things.
         registry.on_fork(_prewarm_in_child)
 
 

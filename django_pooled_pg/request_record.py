@@ -185,8 +185,7 @@ def _borrow(pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
 def recording(*, with_places: bool = False) -> Iterator[Record]:
     """Record what this context does with pools; inside another `recording()`, in its record.
 
-    With `with_places`, also where in the code. Borrows that outlast the block are followed to their
-    end.
+    With `with_places`, also where in the code. Borrows that outlast it are followed to their end.
     """
     request_scope.borrow = _borrow
     if (outer := current()) is not None:

@@ -35,8 +35,7 @@ def _known(setting: str, *variables: str) -> Known | None:
     found = [(setting, getattr(settings, setting, None))]
     found += [(variable, os.environ.get(variable)) for variable in variables]
     for source, value in found:
-        # The web server itself refuses a variable that isn't a number; a check finds a wrong
-        # setting.
+        # The web server itself refuses a variable that isn't a number; a check finds bad settings.
         try:
             number = int(str(value))
         except ValueError:

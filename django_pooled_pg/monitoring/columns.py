@@ -8,8 +8,7 @@ GAP = "  "
 
 
 def aligned(rows: Sequence[Sequence[str]], text_columns: int, groups: Sequence[str] = ()) -> str:
-    """Return the rows as lines; the first `text_columns` are left-aligned, all others
-    right-aligned.
+    """Return the rows as lines; left-aligned in the first `text_columns`, right-aligned in others.
 
     `groups` has a heading or `""` for each column: a heading stands above its column and those
     that follow.

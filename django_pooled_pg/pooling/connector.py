@@ -66,8 +66,7 @@ class Connector:
         # Guards what follows.
         self._lock = RLock()
         # Every connection that is alive, wherever it is: a fork, and the search for lost ones, must
-        # find them all. Strong references: otherwise a lost one would vanish, and stay counted
-        # forever.
+        # find them all. Strong: otherwise a lost one would vanish, and stay counted forever.
         self._alive: set[Connection] = set()
         # Attempts under way.
         self.making = 0

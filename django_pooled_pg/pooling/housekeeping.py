@@ -41,8 +41,7 @@ class Housekeeping:
         """Give back what a thread that has ended, or a garbage-collected holder, had borrowed."""
         for lease in self._ledger.open_leases():
             holder = lease.living_holder()
-            # Not the thread that made it connect, but the one it belongs to, which may still use
-            # it.
+            # Not the thread that made it connect, but its owner, which may still use it.
             owner = lease.borrower if holder is None else holder.owner
             if owner is not who and lease.holder is not who:
                 continue

@@ -93,7 +93,7 @@ class Lease:
         # Whether the log has reported it for being held too long.
         self.reported = False
         # Called once, with `time.monotonic()`, when it goes back, in whatever thread that happens:
-        # with the pool's lock held, before anybody else gets the session. Must be quick, and must
+        # with the pool's lock held, before anybody else gets the session. Must be quick and
         # not raise.
         self.on_return: Callable[[float], None] | None = None
 

@@ -67,8 +67,7 @@ class Strays:
         return LOOK_EVERY
 
     def find(self) -> dict[Connection, float]:
-        """Return the connections that nobody has: not idle, not in a holder's lease, not in a
-        reset.
+        """Return the connections that nobody has: neither idle, nor leased by a holder, nor reset.
 
         Each comes with the time when it was last returned. They include those on their way from one
         place to another.

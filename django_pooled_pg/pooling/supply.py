@@ -131,8 +131,7 @@ class Supply:
         with self._ledger.lock:
             found = self._take_half_closed(monotonic() - LOOK_EVERY)
         for backing in found:
-            # Not in this thread: the interrupt may have left a lock held, and would block whoever
-            # waits.
+            # Not in this thread: the interrupt may have left a lock held that would block it.
             threading.Thread(target=backing.end_threads, daemon=True).start()
 
     def _take_half_closed(self, before: float) -> list[AnyBacking]:

@@ -100,8 +100,7 @@ class BorrowingMixin(EarlyReturnMixin):
     def _borrow(self, pool: Pool, again: bool = False) -> None:
         if self._engine_closes or self._lease is not None:
             self._forget_before()
-        # What Django's connect() sets. The previous connection may have been closed in an atomic
-        # block.
+        # What Django's connect() sets. The last connection may have been closed in an atomic block.
         self.in_atomic_block = False
         self.savepoint_ids = []
         self.atomic_blocks = []

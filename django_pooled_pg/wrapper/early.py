@@ -81,9 +81,8 @@ class EarlyReturnMixin(PoolMixin):
 
     def give_back_unused(self, lease: Lease) -> None:
         """Give that lease back if nothing needs it; called from a thread other than the owner."""
-        # The owner announces that it begins to use the connection, and then looks for this flag;
-        # this sets the flag, and then looks whether the owner uses it. One of the two sees the
-        # other.
+        # The owner announces that it uses the connection, and then looks for this flag; this sets
+        # the flag, and then looks whether the owner uses it. One of the two sees the other.
         with _taking:
             self._being_taken = True
             try:

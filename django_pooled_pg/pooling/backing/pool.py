@@ -48,8 +48,7 @@ class Backing(SharingBacking):
     def put_clean(self, connection: Connection, now: float) -> bool:
         """Put a clean, open connection back; `now` is `time.monotonic()`.
 
-        Called with the lock held. Returns `False`, and does nothing, if the connection has to be
-        closed.
+        Called with the lock held. Returns `False`, and does nothing, if it has to be closed.
         """
         if (
             self._closed

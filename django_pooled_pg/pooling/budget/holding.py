@@ -109,8 +109,7 @@ class Holding:
                 byte = max(self._bytes)
                 self._bytes.discard(byte)
             file.unlock(byte)
-        # Slots above the limit keep others from taking any: exchange them for lower ones that are
-        # free.
+        # Slots above the limit keep others from taking any: exchange them for free lower ones.
         for byte in sorted(self._bytes, reverse=True):
             if byte < limit or not self._add(free_bytes(file, 0, limit)):
                 break

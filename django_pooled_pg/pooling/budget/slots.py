@@ -45,8 +45,7 @@ class SlotFile:
         # Guards what follows.
         self._lock = Lock()
         self._descriptor = self._open()
-        # The bytes that this process has locked: to the kernel, they are free for the process
-        # itself.
+        # The bytes that this process has locked: to the kernel, they are free for this process.
         self._locked: set[int] = set()
 
     def _open(self) -> int:

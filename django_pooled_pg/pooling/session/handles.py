@@ -172,8 +172,7 @@ class _RawHandle(_Base):
             cursor._conn = use.quick
             cursor.belong_to(use)
         else:
-            # A cursor that doesn't tell when it is closed counts as open while anybody refers to
-            # it.
+            # A cursor that doesn't tell when it is closed counts as open while anybody has it.
             use.open_cursors.append(None)
             finalize(cursor, use.cursor_is_gone).atexit = False
         return cursor

@@ -152,8 +152,7 @@ def _is_at_rest(connection: Any, use: Use) -> bool:
     return bool(
         connection.pgconn.transaction_status == IDLE
         and connection._autocommit
-        # Somebody is in the middle of something, such as a suspended notifies(); or was
-        # interrupted.
+        # Somebody is in the middle of something, as a suspended notifies(), or was interrupted.
         and not connection.lock.locked()
         and not use.doubt
         and use.cancel is None

@@ -51,8 +51,7 @@ _FUNCTIONS = _words(
     " crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table"
 )
 # A statement that begins harmlessly and has none of these anywhere, not even in a literal, leaves
-# nothing behind. Searching for them is faster than the scanner, which has to find out where they
-# are.
+# nothing behind. Searching for them is faster than the scanner, which finds out where they are.
 _SIGNS = _words(
     '; u&" pg_temp pg_settings set_ setseed nextval setval advisory dblink replication backup'
     " query_to_xml ts_stat ts_rewrite crosstab connectby xpath_table"
