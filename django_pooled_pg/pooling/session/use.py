@@ -134,7 +134,7 @@ class Use:
                 watcher.unused()
 
     def end_cancel(self) -> None:
-        """Wait, some seconds at most, until no cancel request is under way.
+        """Wait, a few seconds at most, until no cancel request is under way.
 
         One that isn't answered may still arrive: then the connection is closed, so that it hits
         nothing else.
