@@ -68,6 +68,7 @@ lint: $(DEVELOP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.prose *.md docs
 
 # The documentation as a site; a broken link is an error.
 docs: $(DOCUMENTED)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from . import request_scope
 from .places import place_of_caller
@@ -20,6 +21,9 @@ from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
 from .pooling.process.borrowers import Borrower
 from .pooling.session.statements import CHANGES
+
+if TYPE_CHECKING:
+    from .pooling.tasks.borrower import TaskBorrower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,26 +129,33 @@ class Record:
 
     def borrow(self, pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
         """Borrow from `pool`, and note that. Raises what `Pool.borrow()` raises."""
+        with self.note(pool.alias) as lent:
+            lent.append(lease := pool.borrow(holder, who))
+        return lease
+
+    @contextmanager
+    def note(self, alias: str) -> Iterator[list[Lease]]:
+        """Note the borrow whose lease is appended to the list."""
         started = monotonic()
-        error, lease = "failed", None
+        error = "failed"
+        lent: list[Lease] = []
         try:
-            lease = pool.borrow(holder, who)
+            yield lent
             error = ""
         except PoolExhausted:
             error = "exhausted"
             raise
         finally:
             entry = _Entry(
-                alias=pool.alias,
+                alias=alias,
                 began=started - self._opened_at,
                 waited=monotonic() - started,
                 place=place_of_caller() if self.with_places else "",
-                lease=lease,
+                lease=lent[0] if lent else None,
                 error=error,
             )
             self._entries.append(entry)
-        lease.on_return = entry.end
-        return lease
+        lent[0].on_return = entry.end
 
     def borrows(self) -> list[Borrow]:
         """Return the borrows so far, in the order in which they began."""
@@ -179,6 +190,18 @@ def current() -> Record | None:
 def _borrow(pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
     record = current()
     return pool.borrow(holder, who) if record is None else record.borrow(pool, holder, who)
+
+
+async def borrow_for_task(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
+    """Borrow from `pool`, and note it where a record is kept."""
+    from .pooling.tasks.borrow import borrow  # not with this module: few have tasks that borrow
+
+    record = current()
+    if record is None:
+        return await borrow(pool, holder, who)
+    with record.note(pool.alias) as lent:
+        lent.append(lease := await borrow(pool, holder, who))
+    return lease
 
 
 @contextmanager

@@ -231,11 +231,11 @@ def test_a_lease_that_got_lost_is_not_kept_for_its_record(make_wrapper: MakeWrap
         pool, lease = wrapper.pool, lost._lease
         assert pool is not None
         assert lease is not None
-        pool._ledger.leases.remove(lease)
+        pool.ledger.leases.remove(lease)
         hold(wrapper)
     followed = [each for each in pool.leases() if each.on_return is not None]
     assert followed == [wrapper._lease]
-    pool._ledger.leases.add(lease)
+    pool.ledger.leases.add(lease)
 
 
 # Threads and tasks

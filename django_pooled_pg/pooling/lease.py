@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -121,18 +120,16 @@ def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
 
 
 def place_of(lease: Lease) -> str:
-    """Say where the lease's thread is: in the application if possible, else in a library.
+    """Say where its borrower is: in the application if that can be told, else in a library.
 
-    Looked up only now (`sys._current_frames`), so leases pay nothing for it.
+    It is looked up now, so a lease costs nothing for it.
     """
-    frame = sys._current_frames().get(lease.borrower.thread_id)
-    if frame is None:
+    frames = list(lease.borrower.frames())
+    if not frames:
         return "not running"
-    place: FrameType | None = frame
-    while place is not None and place.f_code.co_filename.startswith(libraries()):
-        place = place.f_back
-    found = place or frame
-    return f"at {describe_frame(found)}"
+    known = libraries()
+    own = (frame for frame in frames if not frame.f_code.co_filename.startswith(known))
+    return f"at {describe_frame(next(own, frames[0]))}"
 
 
 @cache

@@ -57,20 +57,20 @@ class Pool:
         self._start_empty(config)
 
     def _start_empty(self, config: PoolConfig) -> None:
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         self._connector = Connector(self.name, self._make, config.configure, self._fail_waiting)
         self.supply = supply = Supply(
-            self.alias, self.name, config, self._ledger, self._connector, self._on_open
+            self.alias, self.name, config, self.ledger, self._connector, self._on_open
         )
         # The pool passes on the methods that control its supply.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
         self.cut_off_by, self.ask_server = supply.cut_off_by, self._connector.ask_server
-        self._waiting = Waiting(self.alias, self.name, supply, self._ledger, self._connector)
-        self._check = Check(config)
+        self.waiting = Waiting(self.alias, self.name, supply, self.ledger, self._connector)
+        self.check = Check(config)
         self._reset = Reset(self.name, config, self._connector.configure_again)
-        self.strays = Strays(self.name, self._ledger, self._connector)
-        self.housekeeping = Housekeeping(self.name, config, self._ledger, self.give_back)
+        self.strays = Strays(self.name, self.ledger, self._connector)
+        self.housekeeping = Housekeeping(self.name, config, self.ledger, self.give_back)
 
     @property
     def config(self) -> PoolConfig:
@@ -95,7 +95,7 @@ class Pool:
         """
         started = now = monotonic()
         who = who or borrower()
-        ledger, check = self._ledger, self._check
+        ledger, check = self.ledger, self.check
         while True:
             connection = None
             # The same steps as in _lend_awaited(), inline: one call less for each request.
@@ -111,15 +111,15 @@ class Pool:
                 connection, session, now = lease.connection, lease.session, lease.since
             if check.is_fit(connection, session, now) and not session.given_up:
                 return lease
-            self.supply.drop_dead(lease, self._check.is_unwanted)
+            self.supply.drop_dead(lease, self.check.is_unwanted)
             # Each that must be asked and doesn't answer takes time.
-            self._waiting.require_wanted(since=now)
+            self.waiting.require_wanted(since=now)
             now = monotonic()
 
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
-        ledger = self._ledger
+        ledger = self.ledger
         while True:
-            backing, connection = self._waiting.for_connection(started)
+            backing, connection = self.waiting.for_connection(started)
             now = monotonic()
             session = session_of(connection)
             use = Use(session)
@@ -140,7 +140,7 @@ class Pool:
         """
         if lease.returned:
             return
-        ledger, use, connection, session = self._ledger, lease.use, lease.connection, lease.session
+        ledger, use, connection, session = self.ledger, lease.use, lease.connection, lease.session
         # First of all: from here on, only code in the middle of a call holds the connection's lock,
         # which is looked at next.
         use.end()
@@ -198,15 +198,15 @@ class Pool:
         elif is_clean(lease.connection, session, use):
             return True
         if not lease.pinned:
-            with self._ledger.lock:
+            with self.ledger.lock:
                 lease.pinned = True
-                self._ledger.counters.pinned += 1
+                self.ledger.counters.pinned += 1
         return False
 
     def _put_used(self, lease: Lease) -> None:
         connection, session, use = lease.connection, lease.session, lease.use
         use.end_server_cursors()
-        if use.refused_to_write and self._check.suspect(session):
+        if use.refused_to_write and self.check.suspect(session):
             logger.warning(
                 "Pool %r: the server refused to write; all connections are checked", self.name
             )
@@ -232,7 +232,7 @@ class Pool:
 
     def look_after(self) -> float | None:
         """Do what is due; return after how many seconds to call again; `None`: when it opens."""
-        ledger = self._ledger
+        ledger = self.ledger
         if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
         self.supply.look_after()
@@ -240,10 +240,10 @@ class Pool:
 
     def leases(self) -> list[Lease]:
         """Return the open leases."""
-        return self._ledger.open_leases()
+        return self.ledger.open_leases()
 
     def _fail_waiting(self, error: Exception) -> None:
-        if (backing := self._ledger.backing) is not None:
+        if (backing := self.ledger.backing) is not None:
             backing.fail_waiting(error)
 
     # Life cycle
@@ -267,15 +267,15 @@ class Pool:
             try:
                 backing.wait(self.config.timeout)
             except PoolTimeout as ex:
-                raise self._waiting.exhausted(ex, waiting=backing.waiting) from ex
+                raise self.waiting.exhausted(ex, waiting=backing.waiting) from ex
 
     def forget_inherited(self) -> None:
         """In a forked child: start empty, and leave the parent's connections alone."""
         # No lock: this is the child's only thread, and a thread that doesn't exist here may have
         # held it at the fork.
-        leases, backing = list(self._ledger.leases), self._ledger.backing
+        leases, backing = list(self.ledger.leases), self.ledger.backing
         self._connector.detach_all()
-        for each in (backing, *self._ledger.closing):
+        for each in (backing, *self.ledger.closing):
             if each is not None:
                 each.disarm()
         for lease in leases:
@@ -294,5 +294,5 @@ class Pool:
         from .figures import figures_of
 
         return figures_of(
-            self.alias, self.name, self.supply, self._ledger, self._connector, self._reset
+            self.alias, self.name, self.supply, self.ledger, self._connector, self._reset
         )

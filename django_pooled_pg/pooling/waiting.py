@@ -14,7 +14,7 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from .backing.claim import ConnectFailed, NotWanted
 from .backing.null import AnyBacking
-from .config import Connection
+from .config import Connection, PoolConfig
 from .connector import Connector
 from .errors import PoolExhausted
 from .exhaustion import Paused, explain
@@ -25,6 +25,48 @@ from .work.work import Work, current
 
 # Seconds between two checks whether the work of a borrower that waits for resume() is still wanted.
 _PATIENCE = 0.2
+
+
+IN_VAIN = (ConnectFailed, PoolTimeout, TooManyRequests)
+"""What ends a wait without a connection."""
+
+
+def cause_of(error: Exception) -> Exception:
+    """Return the cause of what `Waiting.failure` returns for `error`."""
+    return error.error if isinstance(error, ConnectFailed) else error
+
+
+class Wait:
+    """One borrower's wait. Times are `time.monotonic()` readings."""
+
+    __slots__ = ("began", "deadline", "max_waiting", "work")
+
+    def __init__(self, started: float, config: PoolConfig) -> None:
+        self.began = monotonic()
+        self.work = work = current()
+        deadline = started + config.timeout
+        self.deadline = deadline if work is None else min(deadline, work.until)
+        # 0 once it has begun, and goes on with a pool that opens after a close_pool() or pause():
+        # whoever waits already isn't turned away for others who wait.
+        self.max_waiting = config.max_waiting
+
+    def require_place(self, gate: Gate) -> None:
+        """Raise `Paused` if too many wait before the gate already."""
+        # Checked here, too: otherwise resume() would turn away everybody above the limit at once.
+        if not gate.is_open() and 0 < self.max_waiting <= gate.waiting:
+            raise Paused(full=True)
+
+    def require_time(self) -> None:
+        """Raise `Paused` or `NotWanted` if there is no reason to wait on."""
+        if monotonic() >= self.deadline:
+            raise Paused()
+        if self.work is not None and not self.work.is_wanted():
+            raise NotWanted
+
+    def note_waited(self) -> None:
+        """Note in the work that it belongs to how long it took."""
+        if self.work is not None:
+            self.work.note_waited(monotonic() - self.began)
 
 
 class Waiting:
@@ -44,31 +86,34 @@ class Waiting:
 
         Raises what `Pool.borrow` raises.
         """
-        config, began = self._supply.config, monotonic()
-        deadline, max_waiting = started + config.timeout, config.max_waiting
-        if (work := current()) is not None:
-            deadline = min(deadline, work.until)
+        wait = self.begin(started)
         while True:
             place: Gate | AnyBacking = self._supply.gate
             try:
-                self._pass_gate(deadline, max_waiting, work)
+                self._pass_gate(wait)
                 place = backing = self._supply.opened()
-                connection = backing.borrow(deadline - monotonic())
+                connection = backing.borrow(wait.deadline - monotonic())
             except PoolClosed:
-                # Somebody called close_pool() or pause() meanwhile: go on with the pool that opens
-                # next. A borrower who waits already isn't turned away because others wait.
-                max_waiting = 0
-            except ConnectFailed as failed:
-                # A copy: several borrowers may raise it at once, each with its own traceback.
-                raise copy.copy(failed.error) from failed.error
-            except (PoolTimeout, TooManyRequests) as ex:
-                if work is None or work.is_wanted():
-                    raise self.exhausted(ex, waiting=place.waiting) from ex
-                raise self._unwanted(work, began) from ex
+                wait.max_waiting = 0
+            except IN_VAIN as ex:
+                raise self.failure(ex, place.waiting, wait) from cause_of(ex)
             else:
-                if work is not None:
-                    work.note_waited(monotonic() - began)
+                wait.note_waited()
                 return backing, connection
+
+    def begin(self, started: float) -> Wait:
+        """Begin a wait, for the work of the caller, that counts from `started` on."""
+        return Wait(started, self._supply.config)
+
+    def failure(self, error: Exception, waiting: int, wait: Wait) -> Exception:
+        """Return what to raise for one of `IN_VAIN`, which has ended a wait."""
+        if isinstance(error, ConnectFailed):
+            # A copy: several borrowers may raise it at once, each with its own traceback.
+            return copy.copy(error.error)
+        assert isinstance(error, (PoolTimeout, TooManyRequests))
+        if wait.work is None or wait.work.is_wanted():
+            return self.exhausted(error, waiting)
+        return self._unwanted(wait.work, wait.began)
 
     def require_wanted(self, since: float) -> None:
         """Raise what `for_connection` raises if the caller's work isn't wanted any more.
@@ -83,18 +128,13 @@ class Waiting:
         what = "it no longer waits for a connection"
         return work.error(self._connector.stops, what, waiting=True)
 
-    def _pass_gate(self, deadline: float, max_waiting: int, work: Work | None) -> None:
+    def _pass_gate(self, wait: Wait) -> None:
         gate = self._supply.gate
-        # Checked here, too: otherwise resume() would turn away everybody above the limit at once.
-        if not gate.is_open() and 0 < max_waiting <= gate.waiting:
-            raise Paused(full=True)
+        wait.require_place(gate)
         # Nobody wakes a borrower here when its work is no longer wanted.
-        patience = inf if work is None else _PATIENCE
-        while not gate.pass_through(min(deadline - monotonic(), patience)):
-            if monotonic() >= deadline:
-                raise Paused()
-            if work is not None and not work.is_wanted():
-                raise NotWanted
+        patience = inf if wait.work is None else _PATIENCE
+        while not gate.pass_through(min(wait.deadline - monotonic(), patience)):
+            wait.require_time()
 
     def exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
         """Count a borrower that gets nothing; return the error that says why."""

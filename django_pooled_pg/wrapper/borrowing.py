@@ -164,6 +164,18 @@ class BorrowingMixin(EarlyReturnMixin):
         if self._lease is lease:
             session.timezone = _timezone_of(use.quick)
 
+    def announce_for_task(self, lease: Lease) -> None:
+        """Tell receivers of the session that a task has borrowed: as in `_borrow()`."""
+        self._lease, self.connection = lease, lease.use.raw
+        self.autocommit = True
+        try:
+            if lease.session.announced_to != connection_created.receivers:
+                self._announce(lease)
+            if connection_borrowed.receivers:
+                connection_borrowed.send(sender=self.__class__, connection=self)
+        finally:
+            self._lease = self.connection = None
+
     def _borrow_again(self, pool: Pool, again: bool) -> None:
         # A receiver has closed it. Those of connection_created aren't called again for it.
         if again:

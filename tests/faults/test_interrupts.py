@@ -91,7 +91,7 @@ def nothing_is_lost():
 
 def wait(deadline):
     while not nothing_is_lost():
-        assert time.monotonic() < deadline, (pool.statistics(), pool._ledger, pool.strays.find())
+        assert time.monotonic() < deadline, (pool.statistics(), pool.ledger, pool.strays.find())
         time.sleep(0.01)
 
 connection.ensure_connection()
@@ -112,7 +112,7 @@ for at in range(1, count + 1):
     if mine is not None and connection.connection is not None:
         assert mine.connection is not theirs.connection, at
         assert connection.connection is mine.use.raw, at
-    idle = pool._ledger.backing.idle_connections()
+    idle = pool.ledger.backing.idle_connections()
     assert theirs.connection not in idle, at
     assert len(set(idle)) == len(idle), at
     with other.cursor() as cursor:
@@ -159,7 +159,7 @@ def work():
 """,
     "dead": """
 def work():
-    for idle in pool._ledger.backing.idle_connections():
+    for idle in pool.ledger.backing.idle_connections():
         idle.close()
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -219,7 +219,7 @@ def test_while_a_pool_closes(
     wrapper = make_wrapper(pool={"max_size": 1, "timeout": 5})
     assert fetch(wrapper, "SELECT 1") == 1
     wrapper.close()
-    backing = wrapper.pool._ledger.backing
+    backing = wrapper.pool.ledger.backing
     threads = [backing._sched_runner, *backing._workers]
     assert len(threads) >= 3
 
@@ -232,7 +232,7 @@ def test_while_a_pool_closes(
         wrapper.close_pool()
     assert fetch(wrapper, "SELECT 1") == 1
     wait_until(lambda: not any(thread.is_alive() for thread in threads))
-    assert wrapper.pool._ledger.closing == {}
+    assert wrapper.pool.ledger.closing == {}
 
 
 def test_a_connection_that_was_lost_before_its_pool_closed(
@@ -244,7 +244,7 @@ def test_a_connection_that_was_lost_before_its_pool_closed(
     pool = wrapper.pool
     wrapper.ensure_connection()
     wrapper.close()
-    lost = pool._ledger.backing.borrow(5)  # nobody notes it
+    lost = pool.ledger.backing.borrow(5)  # nobody notes it
     pool.close()
     wrapper.ensure_connection()
     for _ in range(3):

@@ -53,7 +53,7 @@ def make_pool(conninfo: str) -> Iterator[MakePool]:
 
     yield make
     for pool in made:
-        for lease in list(pool._ledger.leases):
+        for lease in list(pool.ledger.leases):
             pool.give_back(lease)
         pool.close()
 

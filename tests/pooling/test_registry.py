@@ -261,11 +261,11 @@ def test_a_lease_made_while_its_pool_was_being_forgotten_is_not_lost(
 
     def close_too_late(timeout: float = 5.0) -> None:
         if not leases and lending not in of(alias):
-            backing = lending._ledger.backing
+            backing = lending.ledger.backing
             monkeypatch.setattr(lending, "close", close)
             leases.append(lending.borrow())
             assert backing is not None
-            lending._ledger.backing = None
+            lending.ledger.backing = None
             backing.close()
 
     monkeypatch.setattr(lending, "close", close_too_late)

@@ -33,7 +33,7 @@ def bystander(make_wrapper: MakeWrapper) -> DatabaseWrapper:
 
 
 def connections_of(pool: Pool) -> list[Connection]:
-    backing = pool._ledger.backing
+    backing = pool.ledger.backing
     assert backing is not None
     return backing.idle_connections()
 
@@ -44,7 +44,7 @@ def grow_old(pool: Pool, which: slice = slice(None)) -> None:
 
 
 def is_settled(pool: Pool) -> bool:
-    backing = pool._ledger.backing
+    backing = pool.ledger.backing
     return backing is not None and backing.size == backing.idle and not backing.is_making()
 
 
@@ -63,7 +63,7 @@ def test_its_replacement_is_there_before_it_goes(make_pool: MakePool) -> None:
     pool = make_pool(min_size=2, max_size=3)
     make_idle(pool, 2)
     least = [2]
-    backing = pool._ledger.backing
+    backing = pool.ledger.backing
     assert backing is not None
     drop = backing.drop
 

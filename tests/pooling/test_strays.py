@@ -37,7 +37,7 @@ def pool(make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch) -> Pool:
 
 
 def backing_of(pool: Pool) -> AnyBacking:
-    backing = pool._ledger.backing
+    backing = pool.ledger.backing
     assert backing is not None
     return backing
 

@@ -78,7 +78,7 @@ def test_the_least_and_the_longest_times_work(
     else:
         assert fetch(wrapper, "SELECT 1") == 1
     wrapper.close()
-    backing = wrapper.pool._ledger.backing
+    backing = wrapper.pool.ledger.backing
     assert backing is not None
     assert backing._sched_runner.is_alive()
     assert all(worker.is_alive() for worker in backing._workers)

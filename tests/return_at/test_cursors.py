@@ -120,8 +120,8 @@ def test_a_cursor_collected_in_the_midst_of_a_borrow_blocks_nothing(
     try:
         del cycle
         assert wrapper.pool is not None
-        assert wrapper.pool._ledger.backing is not None
-        with wrapper.pool._ledger.lock, wrapper.pool._ledger.backing._lock:
+        assert wrapper.pool.ledger.backing is not None
+        with wrapper.pool.ledger.lock, wrapper.pool.ledger.backing._lock:
             gc.collect()
         assert held(wrapper) == 0
     finally:

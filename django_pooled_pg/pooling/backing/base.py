@@ -27,47 +27,17 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
 from psycopg_pool import ConnectionPool
-from psycopg_pool.pool import MaintenanceTask, ReturnConnection, StopWorker
+from psycopg_pool.pool import ReturnConnection, StopWorker
 
 from ..config import Connection
 from .claim import Claim, ConnectFailed
-from .workers import Tasks
+from .workers import Call, Tasks
 
 logger = logging.getLogger(__name__)
-
-
-class Call(MaintenanceTask):
-    """Any task for a worker thread; it runs even if the pool is being closed."""
-
-    # While false, it is in the queue or a worker has it; or nobody does, and it no longer exists.
-    is_done = False
-    # When a worker took it from the queue, by `time.monotonic()`.
-    since: float | None = None
-    # Whether the log has reported it for taking long.
-    reported = False
-
-    def __init__(
-        self, pool: Any, function: Callable[[], None], connection: Connection | None = None
-    ) -> None:
-        super().__init__(pool)
-        self._function = function
-        self.connection = connection
-        self.is_quick = connection is None  # it waits for nobody
-
-    def run(self) -> None:
-        self.since = monotonic()
-        try:
-            self._function()
-        finally:
-            self.is_done = True
-
-    def _run(self, pool: ConnectionPool[Any]) -> None:
-        raise NotImplementedError  # run() does everything
 
 
 class BaseBacking(ConnectionPool[Connection]):
@@ -208,27 +178,50 @@ class BaseBacking(ConnectionPool[Connection]):
         """
         claim = Claim()
         try:
-            with self._lock:
-                # Here, and no earlier: nobody is served in the queue of a pool that was closed.
-                self._check_open_getconn()
-                connection = self._get_ready_connection(timeout)
-                if connection is None:
-                    self._waiting.append(claim)
-                    self._maybe_grow_pool()
-                    if self._pool:  # one came back in this thread, between the lines above
-                        self._waiting.remove(claim)
-                        connection = self._pool.popleft()
+            connection = self.take_or_queue(claim, timeout)
             if connection is None:
                 connection = claim.wait(timeout)
         except BaseException:
-            with self._lock, suppress(ValueError):
-                self._waiting.remove(claim)
-            if (left := claim.abandon()) is not None:
-                self.run_task(ReturnConnection(self, left, from_getconn=True))
+            self.leave_queue(claim)
             raise
+        self.lend(connection)
+        return connection
+
+    def take_or_queue(self, claim: Claim, timeout: float) -> Connection | None:
+        """Return an idle connection; `None` if there is none, and then the claim is in the queue.
+
+        Raises what `psycopg_pool`'s `getconn` raises, and doesn't wait.
+        """
+        with self._lock:
+            # Here, and not before: in the queue of a pool that was closed nobody is served.
+            self._check_open_getconn()
+            connection = self._get_ready_connection(timeout)
+            if connection is None:
+                self._waiting.append(claim)
+                self._maybe_grow_pool()
+                if self._pool:  # it came back in this thread, between the lines above
+                    self._waiting.remove(claim)
+                    connection = self._pool.popleft()
+            return connection
+
+    def leave_queue(self, claim: Claim) -> None:
+        """Forget a claim whose borrower waits no more; what it was handed is put back."""
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(claim)
+        if (left := claim.abandon()) is not None:
+            self.run_task(ReturnConnection(self, left, from_getconn=True))
+
+    def opener(self) -> Callable[[float], Connection] | None:
+        """Return what opens a connection within so many seconds, for a borrower that has to.
+
+        It has a place then, which it must use.
+        """
+        return None
+
+    def lend(self, connection: Connection) -> None:
+        """Note that a connection that a borrower was handed is lent."""
         # Set only while it is lent: for the pool it would be a reference cycle.
         connection._pool = self
-        return connection
 
     def _maybe_grow_pool(self) -> None:
         # In a worker, which no interrupt reaches: an interrupt between counting a connection and

@@ -45,6 +45,10 @@ class Claim(WaitingClient[Connection]):
                 mine.running.discard(self)
         if not came:
             self.fail(PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec"))
+        return self.handed()
+
+    def handed(self) -> Connection:
+        """Return the connection that came, or raise the error that came in its place."""
         if self.error is not None:
             raise self.error
         assert self.conn is not None
@@ -61,6 +65,13 @@ class Claim(WaitingClient[Connection]):
             if self.conn is not None or self.error is not None:
                 return False
             self.conn, self.error = conn, error
+            if self._wake_up():
+                return True
+            self.conn, self.error = None, PoolTimeout("the borrower has gone")
+            return False
+
+    def _wake_up(self) -> bool:
+        """Let the borrower go on; tell whether it is there."""
         self._settled.release()
         return True
 

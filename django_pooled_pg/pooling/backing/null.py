@@ -7,6 +7,8 @@ Uses the private names that `base.py` lists, and of `NullConnectionPool` also
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg.errors import ConnectionTimeout
@@ -20,7 +22,7 @@ from .sharing import SharingBacking
 from .versions import check_pool
 
 if TYPE_CHECKING:
-    from .slots import Slots
+    from .slots import Slot, Slots
 
 
 class NullBacking(SharingBacking, NullConnectionPool[Connection]):
@@ -33,6 +35,10 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
         would wait for all those before it. Raises what `Backing.borrow` raises, and whatever the
         server says.
         """
+        opens = self.opener()
+        return super().borrow(timeout) if opens is None else opens(timeout)
+
+    def opener(self) -> Callable[[float], Connection] | None:
         slots = self.slots
         with self._lock:
             self._check_open_getconn()
@@ -41,8 +47,10 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
             slot = slots.take_spare() if room and slots is not None else None
             room = room and (slot is not None or slots is None)
             self._nconns += room
-        if not room:
-            return super().borrow(timeout)
+        return partial(self._open_for_borrower, slot) if room else None
+
+    def _open_for_borrower(self, slot: Slot | None, timeout: float) -> Connection:
+        slots = self.slots
         try:
             connection = self._connect(timeout=timeout)
         except ConnectionTimeout as ex:
@@ -54,7 +62,7 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
         finally:
             if slot is not None and slots is not None:
                 slots.settle(slot)
-        connection._pool = self
+        self.lend(connection)
         return connection
 
     def _no_connection(self, error: BaseException) -> None:

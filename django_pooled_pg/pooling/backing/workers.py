@@ -1,4 +1,4 @@
-"""Decides how many workers a pool has: those that are busy, and one more that waits for a task.
+"""Owns what a pool's workers do for us, and how many there are: the busy ones, and one that waits.
 
 psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that
 connects or resets, and one so that nothing has to wait behind it. Uses the private names that
@@ -7,11 +7,45 @@ connects or resets, and one so that nothing has to wait behind it. Uses the priv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread, current_thread
+from time import monotonic
 from typing import Any
 
+from psycopg_pool import ConnectionPool
 from psycopg_pool.pool import MaintenanceTask, Schedule, StopWorker
+
+from ..config import Connection
+
+
+class Call(MaintenanceTask):
+    """Any task for a worker thread; it runs even if the pool is being closed."""
+
+    # While false, it is in the queue or a worker has it; or nobody does, and it no longer exists.
+    is_done = False
+    # When a worker took it from the queue, by `time.monotonic()`.
+    since: float | None = None
+    # Whether the log has reported it for taking long.
+    reported = False
+
+    def __init__(
+        self, pool: Any, function: Callable[[], None], connection: Connection | None = None
+    ) -> None:
+        super().__init__(pool)
+        self._function = function
+        self.connection = connection
+        self.is_quick = connection is None  # it waits for nobody
+
+    def run(self) -> None:
+        self.since = monotonic()
+        try:
+            self._function()
+        finally:
+            self.is_done = True
+
+    def _run(self, pool: ConnectionPool[Any]) -> None:
+        raise NotImplementedError  # run() does everything
 
 
 class Tasks(SimpleQueue[MaintenanceTask]):
@@ -40,7 +74,9 @@ class Tasks(SimpleQueue[MaintenanceTask]):
 
 
 def _takes_time(task: Any) -> bool:
-    return not isinstance(task, (Schedule, StopWorker)) and not getattr(task, "is_quick", False)
+    return not isinstance(task, (Schedule, StopWorker)) and not (
+        isinstance(task, Call) and task.is_quick
+    )
 
 
 def hire(pool: Any) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
+from types import FrameType
 
 from .locks import Lock
 
@@ -29,6 +30,13 @@ class Borrower:
         # requests.
         self.in_request = False
         self.inner_requests = 0
+
+    def frames(self) -> Iterator[FrameType]:
+        """Yield where it is now, the innermost call first; nothing if it isn't running."""
+        frame = sys._current_frames().get(self.thread_id)
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
 
 
 class _ThreadLocal(threading.local):

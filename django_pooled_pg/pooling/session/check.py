@@ -55,6 +55,17 @@ class Check:
             return connection.pgconn.transaction_status == IDLE
         return True
 
+    def may_wait(self, session: Session, now: float) -> bool:
+        """Tell whether `is_fit()` may wait for the server, or for whatever a callable does."""
+        if self._how == "never":
+            return session.checked_at < self._suspected_at
+        return (
+            self._how != "auto"
+            or session.checked_at < self._suspected_at
+            or now - session.idle_since > self._check_idle
+            or (session.pgconn.transaction_status == IDLE and bool(session.poll(0)))
+        )
+
     def is_unwanted(self, connection: Connection) -> bool:
         """Tell, without waiting, whether an idle connection may be as dead as others."""
         # Those idle for long would have to be asked, and if the peer has vanished, each of them

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg.adapt import Transformer
@@ -64,8 +64,33 @@ def _noting(factory: Any, server: bool) -> Any:
     return type(factory.__name__, (NotingCursor, factory), body)
 
 
+class NotesStatements:
+    """What the cursors of threads and of tasks have in common that note their statements."""
+
+    __slots__ = ()
+    _use: Any
+    _results: list[Any]  # psycopg's own, of all statements of one execution
+
+    def _note(self, query: Query) -> str:
+        """Note what a statement is about to do; return its text."""
+        if isinstance(query, Composable):
+            query = query.as_string(cast(psycopg.Cursor[Any], self))
+        elif isinstance(query, bytes):
+            query = query.decode(errors="replace")
+        elif not isinstance(query, str):  # a template string, whose parts may be anything
+            self._use.note(CHANGES, "a template string")
+            query = " ".join(query.strings)
+        self._use.note_statement(query, effect_of(query))
+        return str(query)
+
+    def _note_results(self, sql: str) -> None:
+        """Note what a statement did by what the server says of it."""
+        tags = [result.command_status for result in self._results]
+        self._use.note_statement(sql, effect_after(sql, tags))
+
+
 # Each statement of each request comes through here: make no unnecessary call.
-class NotingCursor(_Base):
+class NotingCursor(NotesStatements, _Base):
     """A cursor that notes its statements; when a connection makes one, it must `belong_to` its use.
 
     `make` does both at once.
@@ -110,24 +135,6 @@ class NotingCursor(_Base):
         if connection is use.quick:
             return connection if of_psycopg(sys._getframe(1)) else use.raw
         return use.raw if connection is RETURNED_HANDLE else connection
-
-    def _note(self, query: Query) -> str:
-        """Note what a statement is about to do; return its text."""
-        if isinstance(query, Composable):
-            query = query.as_string(self)
-        elif isinstance(query, bytes):
-            query = query.decode(errors="replace")
-        elif not isinstance(query, str):  # a template string, whose parts may be anything
-            self._use.note(CHANGES, "a template string")
-            query = " ".join(query.strings)
-        self._use.note_statement(query, effect_of(query))
-        return str(query)
-
-    def _note_results(self, sql: str) -> None:
-        """Note what a statement did, by what the server says of it."""
-        # psycopg's own list: the results of all statements of one execution.
-        tags = [result.command_status for result in self._results]
-        self._use.note_statement(sql, effect_after(sql, tags))
 
     def _statement(self, query: Query = None) -> Statement | None:
         """Return what tracks the statement for its caller's work; `None` if nothing limits it."""

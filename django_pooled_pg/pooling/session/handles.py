@@ -1,7 +1,7 @@
 """The classes of handles: what a borrower has in place of a connection; see `use.py`.
 
 Relies on private names of psycopg's connection: `_commit_gen` and the others in
-`_HARMLESS`.
+`HARMLESS`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
+from types import CodeType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import finalize
 
@@ -24,10 +25,14 @@ from .statements import CHANGES
 from .use import Use, begin_unused, of_psycopg, refuse, set_attribute, use_of
 
 if TYPE_CHECKING:
+    from psycopg._connection_base import BaseConnection
+
+    _BaseOfBoth = BaseConnection[Any]
     _Base = psycopg.Connection[Any]
 else:
-    _Base = object
+    _BaseOfBoth = _Base = object
 
+FACTORIES = ("cursor_factory", "server_cursor_factory")
 
 # What psycopg runs when a block ends.
 _ENDS = {
@@ -43,18 +48,18 @@ _OF_CONNECTIONS = (
     "set_deferrable",
 )
 # What waits for statements that a pipeline has sent.
-_OF_PIPELINES = {
+OF_PIPELINES = {
     getattr(getattr(psycopg.Pipeline, f"_{name}_gen", None), "__code__", None)
     for name in ("sync", "fetch", "exit")
 } - {None}
 # What ends a two-phase transaction.
-_OF_TWO_PHASES = {
+OF_TWO_PHASES = {
     getattr(getattr(psycopg.Connection, f"_tpc_{name}_gen", None), "__code__", None)
     for name in ("prepare", "finish")
 } - {None}
 # What psycopg runs on a connection without a cursor, but leaves nothing in the session. Anything
 # that isn't listed counts as leaving something.
-_HARMLESS = {
+HARMLESS = {
     getattr(function, "__code__", None)
     for function in (
         *(getattr(psycopg.Connection, f"_{name}_gen", None) for name in _OF_CONNECTIONS),
@@ -122,29 +127,23 @@ class _Handle:
         """Don't warn of an open connection: it is the pool's."""
 
 
-class _RawHandle(_Base):
-    """The connection as its borrower has it: it notes what is done with it."""
+class NotingHandle(_BaseOfBoth):
+    """A handle that notes what is done with it."""
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_pipeline" and _ends_unheard(self):
+        if name == "_pipeline" and _is_collected(self):
             raise GeneratorExit
-        _current(self)  # raises if the attribute is missing because the handle was taken away
+        current_use(self)  # if it was taken away, that is why
         of_class = getattr(super(), "__getattr__", None)
         if of_class is not None:
             return of_class(name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        use = use_of(self)
+        use = use_of(cast(Any, self))
         if use.is_of_nobody and name.startswith("_"):
             return  # psycopg ends what it had begun, such as a garbage-collected notifies()
-        use = _current(self)
-        if name == "autocommit":
-            use.quick.autocommit = value
-            return
-        if name in ("cursor_factory", "server_cursor_factory"):
-            value = noting(value, server=name == "server_cursor_factory")
-        use.handled = True
+        current_use(self).handled = True
         super().__setattr__(name, value)
 
     @property
@@ -152,7 +151,7 @@ class _RawHandle(_Base):
         """libpq's connection. What is done with it goes unseen, so the session isn't lent again."""
         pgconn = self.__dict__["pgconn"]
         if not of_psycopg(sys._getframe(1)):
-            _current(self).doubt = "libpq's connection was used directly"
+            current_use(self).doubt = "libpq's connection was used directly"
         return pgconn
 
     @pgconn.setter
@@ -161,10 +160,43 @@ class _RawHandle(_Base):
 
     @property
     def info(self) -> Any:
-        return _Info(self)
+        return _Info(cast(Any, self))
+
+    def add_notice_handler(self, callback: Any) -> None:
+        current_use(self).handled = True
+        super().add_notice_handler(callback)
+
+    def add_notify_handler(self, callback: Any) -> None:
+        current_use(self).handled = True
+        super().add_notify_handler(callback)
+
+    def ends_unheard(self, code: CodeType | None) -> bool:
+        """Tell whether psycopg ends a block that was collected while it was open."""
+        return code in _ENDS and _is_collected(self)
+
+    def note_wait(self, code: CodeType | None) -> Use:
+        """Note that psycopg is about to run a generator of that code; return the use."""
+        use = current_use(self)
+        use.handled = True
+        if code not in HARMLESS:
+            # From a cursor that isn't ours, such as psycopg.RawCursor(connection).
+            use.note(CHANGES, "a cursor of psycopg's own")
+        return use
+
+
+class _RawHandle(NotingHandle, _Base):
+    """The connection as a thread has it that has borrowed it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "autocommit":
+            current_use(self).quick.autocommit = value
+            return
+        if name in FACTORIES:
+            value = noting(value, server=name != "cursor_factory")
+        super().__setattr__(name, value)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        use = _current(self)
+        use = current_use(self)
         # A connection class that makes cursors of its own makes them with the factories that note.
         handle: Any = use.quick if type(use.quick).cursor is psycopg.Connection.cursor else super()
         cursor = handle.cursor(*args, **kwargs)
@@ -178,39 +210,27 @@ class _RawHandle(_Base):
         return cursor
 
     def commit(self) -> None:
-        use = _current(self)
+        use = current_use(self)
         if use.cancel is not None:
             use.end_cancel()
         use.quick.commit()
 
     def rollback(self) -> None:
-        use = _current(self)
+        use = current_use(self)
         if work.in_use and (statement := statement_for(use, "ROLLBACK")) is not None:
             run_for(statement, use.quick.rollback)
         else:
             use.quick.rollback()
 
-    def add_notice_handler(self, callback: Any) -> None:
-        _current(self).handled = True
-        super().add_notice_handler(callback)
-
-    def add_notify_handler(self, callback: Any) -> None:
-        _current(self).handled = True
-        super().add_notify_handler(callback)
-
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         code = getattr(gen, "gi_code", None)
-        if code in _ENDS and _ends_unheard(self):
+        if self.ends_unheard(code):
             return None
-        use = _current(self)
-        use.handled = True
-        if code not in _HARMLESS:
-            # From a cursor that isn't ours, such as psycopg.RawCursor(connection).
-            use.note(CHANGES, "a cursor of psycopg's own")
+        use = self.note_wait(code)
         if work.in_use and (mine := work.current()) is not None:
-            if code in _OF_PIPELINES:
+            if code in OF_PIPELINES:
                 return run_for(Queued(mine, use), super().wait, gen, *args, **kwargs)
-            if code not in _HARMLESS and code not in _OF_TWO_PHASES:
+            if code not in HARMLESS and code not in OF_TWO_PHASES:
                 return run_for(Statement(mine, use), super().wait, gen, *args, **kwargs)
         if use.cancel is not None:
             use.end_cancel()
@@ -226,11 +246,11 @@ class _Info(psycopg.ConnectionInfo):
     @property
     def pgconn(self) -> Any:  # type: ignore[override]  # an attribute there
         if not of_psycopg(sys._getframe(1)):
-            _current(self._handle).doubt = "libpq's connection was used directly"
+            current_use(self._handle).doubt = "libpq's connection was used directly"
         return self._handle.__dict__["pgconn"]
 
 
-def _ends_unheard(handle: Any) -> bool:
+def _is_collected(handle: Any) -> bool:
     """Tell whether a generator is garbage-collected in an open block, with nothing left to end.
 
     Nobody could catch what it raises; Python would print it.
@@ -238,7 +258,8 @@ def _ends_unheard(handle: Any) -> bool:
     return use_of(handle).is_of_nobody and sys.exc_info()[0] is GeneratorExit
 
 
-def _current(handle: Any) -> Use:
+def current_use(handle: Any) -> Use:
+    """Return the use that a handle is in; refuse one that was taken away."""
     use = use_of(handle)
     if use.is_of_nobody:
         refuse()

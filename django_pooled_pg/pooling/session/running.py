@@ -49,7 +49,7 @@ class Statement:
         """Begin. Raises `RequestAbandoned` or `DeadlineExceeded` if its work isn't wanted."""
         work, use = self._work, self.use
         if use.cancel is not None:
-            use.end_cancel()  # an interrupt kept the previous statement from doing so
+            self._end_cancel()  # an interrupt has kept the statement before from it
         self._began = began = monotonic()
         if self.refused and (work.stopped or work.until <= began or work.outer is not None):
             work.require(use.session.stops)
@@ -65,9 +65,12 @@ class Statement:
         work.running.discard(self)
         if work.until != inf:
             work.note_worked(monotonic() - self._began)
-        use, self._began = self.use, 0.0
-        if use.cancel is not None:
-            use.end_cancel()
+        self._began = 0.0
+        self._end_cancel()
+
+    def _end_cancel(self) -> None:
+        if self.use.cancel is not None:
+            self.use.end_cancel()
 
     def end_with(self, error: psycopg.OperationalError) -> None:
         """End; raise what `begin()` raises in place of an error that comes from stopping it."""
@@ -156,17 +159,25 @@ def statement_for(use: Use, query: object = None) -> Statement | None:
     if use.is_of_nobody:
         return None
     mine = current()
-    begins = query[:32].lstrip().upper() if mine is not None and type(query) is str else ""
-    if mine is None or begins.startswith(_ENDS):
+    if mine is None or _begins(query, _ENDS):
         if use.cancel is not None:
             use.end_cancel()
         return None
     is_taken = use.session.namespace["lock"].locked()
-    if begins.startswith(_STEERS):
+    if _begins(query, _STEERS):
         return None if is_taken else Steering(mine, use)
     if is_taken:
         _await_turn(mine, use)
     return (Sent if is_in_pipeline(use) else Statement)(mine, use)
+
+
+def cleans_up(query: object) -> bool:
+    """Tell whether a statement ends a transaction, or begins or ends a part of one."""
+    return _begins(query, _ENDS + _STEERS)
+
+
+def _begins(query: object, words: tuple[str, ...]) -> bool:
+    return type(query) is str and query[:32].lstrip().upper().startswith(words)
 
 
 def is_in_pipeline(use: Use) -> bool:

@@ -75,7 +75,7 @@ class Use:
     watcher: Callable[[], Watcher | None] | None = None
     # The open ones. Strong references: one that is garbage-collected without being closed would
     # stay open on the server.
-    server_cursors: Sequence[psycopg.Cursor[Any]] = ()
+    server_cursors: Sequence[Any] = ()
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -100,7 +100,7 @@ class Use:
         # References don't appear from nowhere: if nobody has one now, nobody will, and the next
         # borrower gets the same handles.
         if getrefcount(quick) != _ALONE or getrefcount(raw) != _ALONE or getweakrefcount(raw):
-            _withdraw(quick, raw)
+            withdraw(quick, raw)
             self.session.handles = None
         # Kept cursors find this.
         self.quick = self.raw = RETURNED_HANDLE
@@ -205,7 +205,7 @@ _RETURNED: dict[str, Any] = {
 }
 
 
-def _withdraw(quick: Any, raw: Any) -> None:
+def withdraw(quick: Any, raw: Any) -> None:
     set_attribute(quick, "__dict__", _RETURNED)
     set_attribute(raw, "__dict__", _RETURNED)
 

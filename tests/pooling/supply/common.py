@@ -43,7 +43,7 @@ def make_idle(pool: Pool, count: int) -> set[int]:
 
 
 def idle_pids(pool: Pool) -> set[int]:
-    backing = pool._ledger.backing
+    backing = pool.ledger.backing
     assert backing is not None
     return {connection.info.backend_pid for connection in backing.idle_connections()}
 

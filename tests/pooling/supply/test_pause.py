@@ -214,7 +214,7 @@ def test_a_borrower_that_comes_just_as_the_pool_closes_does_not_wait_in_vain(
 ) -> None:
     pool = make_pool(max_size=1)
     pool.borrow()
-    backing = pool._ledger.backing
+    backing = pool.ledger.backing
     assert backing is not None
     ident: list[int] = []
 
@@ -222,12 +222,13 @@ def test_a_borrower_that_comes_just_as_the_pool_closes_does_not_wait_in_vain(
         ident.append(threading.get_ident())
         backing.borrow(LONG)
 
-    with pool._ledger.lock:
+    with pool.ledger.lock:
         other = executor.submit(borrow)
         # It has come as far as the lock, whose __enter__ may be in Python.
         wait_until(
             lambda: (
-                ident and sys._current_frames()[ident[0]].f_code.co_name in ("borrow", "__enter__")
+                ident
+                and sys._current_frames()[ident[0]].f_code.co_name in ("take_or_queue", "__enter__")
             )
         )
         pool.close(timeout=0)

@@ -1,0 +1,192 @@
+"""Owns `connection()`: what lends the current task an asynchronous connection of an alias' pool."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Any, cast
+from weakref import ref
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, connections
+from django.db.backends.signals import connection_created
+
+from . import request_scope
+from .announcing import connection_borrowed
+from .pooling.lease import HolderRef, Lease
+from .pooling.pool import Pool
+from .pooling.process import borrowers
+from .pooling.session.cancel import hang_up
+from .pooling.session.liveness import ANSWER_LIMIT
+from .pooling.tasks.borrow import borrow
+from .pooling.tasks.borrower import TaskBorrower
+from .pooling.tasks.errand import in_thread
+from .pooling.tasks.use import TaskUse
+
+logger = logging.getLogger(__name__)
+
+# Seconds that the end of a block waits for what goes on with its connection.
+_PATIENCE = 0.5
+
+
+class connection:
+    """Lend the current task a `psycopg.AsyncConnection` of an alias' pool::
+
+        async with aio.connection() as connection:
+            cursor = await connection.execute("SELECT title FROM books WHERE id = %s", [7])
+            title = (await cursor.fetchone())[0]
+
+    It is of the same pool that threads borrow from: the same limits, queue, and figures. It is in
+    autocommit mode, like Django's connections; with `atomic` the block is one transaction, committed
+    at its end or, if an exception leaves the block, rolled back. The connection goes back at the end
+    of the block; what is kept of it is of no use then. Each block has a connection of its own, and
+    shares a transaction with nothing else: neither with Django's ORM nor with a block around it.
+
+    Canceling the task cancels the statement that runs, in the server as well.
+
+    Raises what Django's connection raises when it connects: `PoolExhausted`, or the server's error
+    as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` where that is limited;
+    `ImproperlyConfigured` for an alias that has no pool; `RuntimeError` outside of asyncio.
+    """
+
+    # The pool's `Holder`.
+    allow_thread_sharing = False
+
+    def __init__(self, alias: str = DEFAULT_DB_ALIAS, *, atomic: bool = False) -> None:
+        self._alias = alias
+        self._atomic = atomic
+        self._lease: Lease | None = None
+        # What receivers are told of now, in another thread.
+        self._announcing: Lease | None = None
+        self._transaction: Any = None
+        self.owner = borrowers.borrower()
+
+    async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
+        if self._lease is not None:
+            raise RuntimeError("aio.connection() lends one connection at a time: make another one")
+        self.owner = borrowers.borrower()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("aio.connection() is for tasks of asyncio")
+        wrapper: Any = connections[self._alias]
+        pool = getattr(wrapper, "pool", None)
+        if not isinstance(pool, Pool):
+            raise ImproperlyConfigured(
+                f"aio.connection() lends connections of a pool, and the alias {self._alias!r} has "
+                "none: its ENGINE must be django_pooled_pg's, and OPTIONS['pool'] not False."
+            )
+        with wrapper.wrap_database_errors:
+            lease = await _borrow(pool, ref(self, borrowers.gone), TaskBorrower(task))
+            await self._announce(lease)
+        self._lease = lease
+        try:
+            use = cast(TaskUse, lease.use)
+            use.begin_task()
+            if self._atomic:
+                self._transaction = use.raw_in_task.transaction()
+                await self._transaction.__aenter__()
+            return use.raw_in_task
+        except BaseException:
+            self._give_back()
+            raise
+
+    async def _announce(self, lease: Lease) -> None:
+        """Tell Django's receivers of the borrow, which may use the connection, as threads do."""
+        is_told = lease.session.announced_to == connection_created.receivers
+        if is_told and not connection_borrowed.receivers:
+            return
+        self._announcing, give_back = lease, lease.pool.give_back
+
+        def announce() -> None:
+            try:
+                wrapper: Any = connections.create_connection(self._alias)
+                wrapper.announce_for_task(lease)
+                if lease.returned:
+                    raise InterfaceError(
+                        f"Database {self._alias!r}: a receiver of connection_created or "
+                        "connection_borrowed closes each connection that it is told of."
+                    )
+            except BaseException:
+                give_back(lease)
+                raise
+
+        try:
+            await in_thread(announce, undo=lambda nothing: give_back(lease))
+        finally:
+            self._announcing = None
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        lease, transaction = self._lease, self._transaction
+        self._transaction = None
+        try:
+            if lease is not None:  # it isn't, in a forked child
+                await _end_others(lease, cast(TaskUse, lease.use))
+            if transaction is not None:
+                return bool(await transaction.__aexit__(kind, error, traceback))
+            return False
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        # Forgotten first: whatever comes in between, nobody has it twice.
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.pool.give_back(lease)
+
+    def holds(self, lease: Lease) -> bool:
+        """Tell whether it has that lease."""
+        return lease is self._lease or lease is self._announcing
+
+    def give_back_unused(self, lease: Lease) -> None:
+        """Nothing: it has a lease as long as its block goes on."""
+
+    def lease_lost(self, *, by_fork: bool) -> None:
+        """Forget the lease: it is the parent's (in a forked child), or was reclaimed."""
+        self._lease = None
+
+
+async def _borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
+    if request_scope.borrow is not None:
+        from .request_record import borrow_for_task
+
+        return await borrow_for_task(pool, holder, who)
+    return await borrow(pool, holder, who)
+
+
+async def _end_others(lease: Lease, use: TaskUse) -> None:
+    """Have no other task in the midst of something with the connection."""
+    # A generator that was just left may have been collected, and be about to end.
+    if not use.lock.locked() or await _is_free(use.lock):
+        return
+    logger.warning(
+        "Pool %r: the block of %s has ended while its connection was in use, by another task or by "
+        "a generator that wasn't closed; what it runs is canceled",
+        lease.pool.name,
+        lease.borrower.name,
+    )
+    try:
+        await use.quick_in_task.cancel_safe(timeout=ANSWER_LIMIT)
+    except psycopg.Error as ex:
+        logger.warning("Pool %r: a statement can't be canceled: %s", lease.pool.name, ex)
+    if await _is_free(use.lock):
+        return
+    # Who waits for the server learns of it, and is gone before the socket's number is another's.
+    hang_up(use.quick)
+    if not await _is_free(use.lock):
+        use.break_lock()
+
+
+async def _is_free(lock: asyncio.Lock) -> bool:
+    """Wait until nobody has the lock, some time at most."""
+    try:
+        async with asyncio.timeout(_PATIENCE), lock:
+            return True
+    except TimeoutError:
+        return False

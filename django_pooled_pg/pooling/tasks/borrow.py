@@ -1,0 +1,138 @@
+"""Owns borrowing for a task, as `Pool.borrow` does it for a thread. Nothing here blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from psycopg_pool import PoolClosed
+
+from ..backing.null import AnyBacking
+from ..config import Connection
+from ..gate import Gate
+from ..lease import HolderRef, Lease
+from ..pool import Pool
+from ..session.session import session_of
+from ..waiting import IN_VAIN, Wait, cause_of
+from .borrower import TaskBorrower
+from .claim import TaskClaim
+from .errand import in_thread
+from .use import TaskUse
+
+# Seconds between two looks at a gate that is closed.
+_LOOK_EVERY = 0.05
+
+
+async def borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
+    """Lend the task a connection that is alive, waiting up to `config.timeout` seconds.
+
+    Raises what `Pool.borrow` raises. The session is a thread's until `TaskUse.begin_task()`.
+    """
+    started = now = monotonic()
+    while True:
+        lease = _lend_idle(pool, holder, who, now)
+        if lease is None:
+            lease = await _lend_awaited(pool, started, holder, who)
+        if await _is_fit(pool, lease) and not lease.session.given_up:
+            return lease
+        pool.supply.drop_dead(lease, pool.check.is_unwanted)
+        pool.waiting.require_wanted(since=lease.since)
+        now = monotonic()
+
+
+def _lend_idle(pool: Pool, holder: HolderRef, who: TaskBorrower, now: float) -> Lease | None:
+    ledger = pool.ledger
+    with ledger.lock:
+        backing = ledger.backing
+        if backing is None or (connection := backing.take_idle()) is None:
+            return None
+        lease = _lease(pool, backing, connection, holder, who, now)
+        ledger.leases.add(lease)
+        return lease
+
+
+async def _lend_awaited(pool: Pool, started: float, holder: HolderRef, who: TaskBorrower) -> Lease:
+    ledger = pool.ledger
+    while True:
+        backing, connection = await _connection(pool, started)
+        now = monotonic()
+        with ledger.lock:
+            # It is when this borrower was taken for gone.
+            if not session_of(connection).given_up:
+                lease = _lease(pool, backing, connection, holder, who, now)
+                ledger.leases.add(lease)
+                ledger.counters.waits.add(now - started)
+                return lease
+
+
+def _lease(
+    pool: Pool,
+    backing: AnyBacking,
+    connection: Connection,
+    holder: HolderRef,
+    who: TaskBorrower,
+    now: float,
+) -> Lease:
+    session = session_of(connection)
+    return Lease(pool, connection, session, TaskUse(session), backing, holder, who, now)
+
+
+async def _connection(pool: Pool, started: float) -> tuple[AnyBacking, Connection]:
+    """Return a connection and where it is from: as `Waiting.for_connection`."""
+    waiting, supply = pool.waiting, pool.supply
+    wait = waiting.begin(started)
+    while True:
+        place: Gate | AnyBacking = supply.gate
+        try:
+            await _pass_gate(supply.gate, wait)
+            backing = pool.ledger.backing
+            if backing is None:
+                # It takes its time, and tells who wants to know of pools that open.
+                backing = await in_thread(supply.opened)
+            place = backing
+            connection = await _from_backing(backing, wait.deadline - monotonic())
+        except PoolClosed:
+            wait.max_waiting = 0
+        except IN_VAIN as ex:
+            raise waiting.failure(ex, place.waiting, wait) from cause_of(ex)
+        else:
+            wait.note_waited()
+            return backing, connection
+
+
+async def _pass_gate(gate: Gate, wait: Wait) -> None:
+    wait.require_place(gate)
+    while not gate.is_open():
+        await asyncio.sleep(_LOOK_EVERY)
+        wait.require_time()
+
+
+async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
+    opens = backing.opener()
+    if opens is not None:
+        return await in_thread(lambda: opens(timeout), undo=backing.put)
+    claim = TaskClaim()
+    try:
+        connection = backing.take_or_queue(claim, timeout)
+        if connection is None:
+            connection = await claim.arrive(timeout)
+    except BaseException:
+        backing.leave_queue(claim)
+        raise
+    backing.lend(connection)
+    return connection
+
+
+async def _is_fit(pool: Pool, lease: Lease) -> bool:
+    check, session, now = pool.check, lease.session, lease.since
+    if not check.may_wait(session, now):
+        return check.is_fit(lease.connection, session, now)
+
+    def ask() -> bool:
+        try:
+            return check.is_fit(lease.connection, session, now)
+        except BaseException:
+            pool.give_back(lease)
+            raise
+
+    return await in_thread(ask, undo=lambda fit: pool.give_back(lease))

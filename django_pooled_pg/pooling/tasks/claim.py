@@ -1,0 +1,50 @@
+"""Owns a task's place in the queue for a connection, among those of threads."""
+
+from __future__ import annotations
+
+import asyncio
+
+from psycopg_pool import PoolTimeout
+
+from ..backing.claim import Claim
+from ..config import Connection
+from ..work import work
+
+# Of no thread: an interrupted one forgets what it was about, and tasks share theirs.
+NO_THREAD = 0
+
+
+class TaskClaim(Claim):
+    """A place in the queue, where a task waits without blocking its event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread_id = NO_THREAD
+        self._loop = asyncio.get_running_loop()
+        self._came: asyncio.Future[None] = self._loop.create_future()
+
+    async def arrive(self, timeout: float) -> Connection:
+        """Return the connection that the claim is handed; raises what `Claim.wait` raises."""
+        mine = work.current()
+        if mine is not None:
+            mine.running.add(self)
+        too_late = PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec")
+        timer = self._loop.call_later(max(0.0, timeout), self.fail, too_late)
+        try:
+            await self._came
+        finally:
+            timer.cancel()
+            if mine is not None:
+                mine.running.discard(self)
+        return self.handed()
+
+    def _wake_up(self) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._come)
+        except RuntimeError:  # its loop was closed, and the task is gone: it is another's turn
+            return False
+        return True
+
+    def _come(self) -> None:
+        if not self._came.done():
+            self._came.set_result(None)

@@ -1,0 +1,83 @@
+"""Owns having a thread do for a task what would block the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ..process.locks import Lock
+
+R = TypeVar("R")
+
+
+async def in_thread(function: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
+    """Return what `function` returns, called in a thread of its own, in this task's context.
+
+    If the task is canceled meanwhile, the thread goes on, and calls `undo` with the result.
+    """
+    errand = _Errand(function, undo)
+    try:
+        errand.start()
+        return await errand.came
+    except BaseException:
+        errand.abandon()
+        raise
+
+
+class _Errand(Generic[R]):
+    def __init__(self, function: Callable[[], R], undo: Callable[[R], object] | None) -> None:
+        self._function = function
+        self._undo = undo
+        self._loop = asyncio.get_running_loop()
+        self.came: asyncio.Future[R] = self._loop.create_future()
+        # Guards `_results`, so that one result is undone once.
+        self._lock = Lock()
+        self._results: list[R] = []
+
+    def start(self) -> None:
+        # Not the loop's executor: what the application has it do may take all of its threads.
+        run, name = contextvars.copy_context().run, "django_pooled_pg-errand"
+        threading.Thread(target=run, args=(self._run,), name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            result = self._function()
+        except BaseException as ex:
+            self._tell(self._fail, ex)
+            return
+        self._results.append(result)
+        if not self._tell(self._deliver, result):
+            self._take_back()
+
+    def _tell(self, how: Callable[..., None], *args: object) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(how, *args)
+        except RuntimeError:  # it was closed, and the task is gone
+            return False
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.came.done():
+            self.came.set_exception(error)
+
+    def _deliver(self, result: R) -> None:
+        if not self.came.done():
+            self.came.set_result(result)
+        else:
+            self._take_back()
+
+    def abandon(self) -> None:
+        """Note that nobody waits for the result, be it here or still to come."""
+        if not self._loop.is_closed():
+            self.came.cancel()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        with self._lock:
+            results, self._results = self._results, []
+        if self._undo is not None:
+            for result in results:
+                self._undo(result)

@@ -1,0 +1,113 @@
+"""Owns the handles of tasks: what a task has in place of a connection; see `use.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.waiting import wait_async
+
+from ..session.handles import FACTORIES, NotingHandle, current_use
+from ..session.liveness import ANSWER_LIMIT
+from ..session.use import set_attribute
+from .cursors import noting
+from .running import run
+
+logger = logging.getLogger(__name__)
+
+ACTIVE = TransactionStatus.ACTIVE
+# Seconds between two looks for interrupts, as psycopg has it.
+_INTERVAL = 0.1
+
+
+class QuickTaskHandle(psycopg.AsyncConnection[Any]):
+    """The connection as our cursors have it."""
+
+    def __del__(self, *args: Any) -> None:
+        """Say nothing of a connection that is open: it is the pool's."""
+
+    def __getattr__(self, name: str) -> Any:
+        current_use(self)  # if it was taken away, that is why
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    async def wait(
+        self, gen: Any, interval: float = _INTERVAL, timeout: float | None = None
+    ) -> Any:
+        # psycopg before 3.3 knows no timeout.
+        limit = {} if timeout is None else {"timeout": timeout}
+
+        use = current_use(self)
+
+        async def wait() -> Any:
+            pgconn = vars(self)["pgconn"]
+            try:
+                return await wait_async(gen, pgconn.socket, interval=interval, **limit)
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                if pgconn.transaction_status == ACTIVE:
+                    pool_name = use.session.stops.pool_name
+                    await _to_its_end(self._end_statement(gen, pgconn.socket, pool_name))
+                raise
+
+        return await run(use, getattr(gen, "gi_code", None), wait)
+
+    async def _end_statement(self, gen: Any, socket: int, pool_name: str) -> None:
+        """Have the server cancel what a task that was canceled runs, and hear of its end.
+
+        A session whose statement goes on is closed when its borrow ends.
+        """
+        try:
+            await self.cancel_safe(timeout=ANSWER_LIMIT)
+            async with asyncio.timeout(ANSWER_LIMIT):
+                await wait_async(gen, socket, interval=_INTERVAL)
+        except psycopg.errors.QueryCanceled:
+            pass
+        except (psycopg.Error, TimeoutError) as ex:
+            logger.warning("Pool %r: a statement can't be canceled: %s", pool_name, ex)
+
+
+async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
+    """Await it, even if this task is canceled once more."""
+    task = asyncio.ensure_future(awaitable)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    task.result()
+
+
+class RawTaskHandle(NotingHandle, QuickTaskHandle):
+    """The connection as a task has it that has borrowed it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FACTORIES:
+            value = noting(value, server=name != "cursor_factory")
+        super().__setattr__(name, value)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        use: Any = current_use(self)
+        return use.quick_in_task.cursor(*args, **kwargs)
+
+    async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        code = getattr(gen, "gi_code", None)
+        if self.ends_unheard(code):
+            return None
+        self.note_wait(code)
+        return await super().wait(gen, *args, **kwargs)
+
+
+for _class in (QuickTaskHandle, RawTaskHandle):
+    # For who looks at one, it is what it stands for.
+    _class.__name__ = _class.__qualname__ = psycopg.AsyncConnection.__name__
+    _class.__module__ = psycopg.AsyncConnection.__module__
+
+
+def new_handles(namespace: dict[str, Any]) -> tuple[QuickTaskHandle, RawTaskHandle]:
+    """Return handles that share the attributes of a connection."""
+    quick, raw = object.__new__(QuickTaskHandle), object.__new__(RawTaskHandle)
+    set_attribute(quick, "__dict__", namespace)
+    set_attribute(raw, "__dict__", namespace)
+    return quick, raw

@@ -1,0 +1,115 @@
+"""Owns running a task's statement, for a piece of work that may stop being wanted meanwhile.
+
+Relies on names of psycopg's cursors that are private: those in `_CONTINUE` and `_CLEAN_UP`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from types import CodeType
+from typing import Any, TypeVar
+
+import psycopg
+import psycopg.generators
+
+from ..session.handles import HARMLESS, OF_PIPELINES, OF_TWO_PHASES
+from ..session.running import Queued, Sent, Statement, cleans_up, is_in_pipeline
+from ..session.use import Use
+from ..work import work
+from ..work.work import Work
+from .claim import NO_THREAD
+from .errand import in_thread
+
+R = TypeVar("R")
+
+
+def _codes(owner: object, *names: str) -> set[CodeType]:
+    found = (getattr(getattr(owner, name, None), "__code__", None) for name in names)
+    return {code for code in found if code is not None}
+
+
+# What goes on with a statement that has begun.
+_CONTINUE = (
+    OF_PIPELINES
+    | _codes(psycopg.AsyncCursor, "_stream_fetchone_gen")
+    | _codes(psycopg.AsyncCopy, "_read_gen", "_read_row_gen", "_end_copy_out_gen")
+    | _codes(psycopg.generators, "copy_to", "copy_end")
+)
+# What is to be done in any case.
+_CLEAN_UP = HARMLESS | OF_TWO_PHASES | _codes(psycopg.AsyncServerCursor, "_close_gen")
+
+
+def marked(gen: Generator[Any, Any, R], query: object) -> Generator[Any, Any, R]:
+    """Let `run` tell a statement that cleans up a transaction from others."""
+    return _cleaning_up(gen) if work.in_use and cleans_up(query) else gen
+
+
+def _cleaning_up(gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
+    return (yield from gen)
+
+
+class _InTask:
+    """Of no thread; its task waits for cancel requests itself, without blocking the event loop."""
+
+    __slots__ = ()
+    thread_id: int
+    begin: Callable[[], None]
+
+    def _end_cancel(self) -> None:
+        pass
+
+
+class TaskStatement(_InTask, Statement):
+    """A statement of a task."""
+
+    __slots__ = ()
+
+
+class TaskSent(_InTask, Sent):
+    """A statement that a task's pipeline sends."""
+
+    __slots__ = ()
+
+
+class TaskQueued(_InTask, Queued):
+    """What goes on with a task's statement that has begun."""
+
+    __slots__ = ()
+
+
+async def run(use: Use, code: CodeType | None, wait: Callable[[], Awaitable[R]]) -> R:
+    """Return what `wait` returns, which runs a generator of that code.
+
+    Raises `RequestAbandoned` or `DeadlineExceeded` when the work of the task isn't wanted any more.
+    """
+    await _end_cancel(use)
+    mine = work.current() if work.in_use else None
+    if mine is None or (code in _CLEAN_UP and code not in _CONTINUE) or code is _CLEANING_UP:
+        return await wait()
+    statement = _statement(mine, use, code)
+    statement.thread_id = NO_THREAD
+    try:
+        statement.begin()
+        return await wait()
+    except psycopg.OperationalError as ex:
+        use.statement = None
+        statement.end_with(ex)
+        raise
+    finally:
+        use.statement = None
+        statement.end()
+        await _end_cancel(use)
+
+
+_CLEANING_UP = _cleaning_up.__code__
+
+
+def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
+    if code in _CONTINUE:
+        return TaskQueued(mine, use)
+    return (TaskSent if is_in_pipeline(use) else TaskStatement)(mine, use)
+
+
+async def _end_cancel(use: Use) -> None:
+    if use.cancel is not None:
+        await in_thread(use.end_cancel)

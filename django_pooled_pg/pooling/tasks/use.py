@@ -1,0 +1,68 @@
+"""Owns one server session being used by a task, and by threads before and after that.
+
+psycopg's connections of both kinds keep what they know of libpq's connection in attributes, and all
+of these mean the same to both, but for `OF_KIND`. So a task gets handles that share the attributes
+with those of threads (see `../session/use.py`), and while it has them, these are a task's. Nobody
+else has a handle of the session then. Read against psycopg 3.2 and 3.3;
+`tests/pooling/tasks/test_use.py` fails when psycopg's connections get another attribute that differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from django.db import NotSupportedError
+
+from ..session.use import Use, withdraw
+from .cursors import cursor_classes_for
+from .handles import QuickTaskHandle, RawTaskHandle, new_handles
+
+OF_KIND = ("lock", "cursor_factory", "server_cursor_factory")
+"""The attributes that psycopg's two kinds of connections have different values of."""
+
+_IN_USE = "a task goes on using it, or was interrupted"
+
+
+class TaskUse(Use):
+    """A borrow's use of a session that is a task's from `begin_task()` on."""
+
+    # What the session's attributes are for threads; there from `begin_task()` to `end()`.
+    _of_threads: dict[str, Any]
+    # As `quick` and `raw`, but a task's.
+    quick_in_task: QuickTaskHandle
+    raw_in_task: RawTaskHandle
+    lock: asyncio.Lock
+
+    def begin_task(self) -> None:
+        """Let the session be used by a task; handles that threads have are of no use any more."""
+        session = self.session
+        if session.is_proxied:
+            raise NotSupportedError(
+                "a task can't borrow a connection that another package has wrapped, as ddtrace does"
+            )
+        super().end()
+        # The pool's own, in whose threads nobody else has any.
+        self.quick, self.raw = session.handles or session.new_handles()
+        namespace = session.namespace
+        self.lock = asyncio.Lock()
+        cursor, server_cursor = cursor_classes_for(namespace["cursor_factory"])
+        self.quick_in_task, self.raw_in_task = new_handles(namespace)
+        self._of_threads = {name: namespace[name] for name in OF_KIND}
+        namespace.update(zip(OF_KIND, (self.lock, cursor, server_cursor), strict=True))
+
+    def break_lock(self) -> None:
+        """Let whoever ends the borrow use the connection, which isn't lent again."""
+        self.doubt = self.doubt or _IN_USE
+        self.session.namespace["lock"] = asyncio.Lock()
+
+    def end(self) -> None:
+        # Atomic: whoever reclaims the session in another thread may come at the same time.
+        of_threads = vars(self).pop("_of_threads", None)
+        if of_threads is not None:
+            if self.lock.locked():
+                self.doubt = self.doubt or _IN_USE
+            self.end_server_cursors()
+            withdraw(self.quick_in_task, self.raw_in_task)
+            self.session.namespace.update(of_threads)
+        super().end()

@@ -1,0 +1,179 @@
+"""A task may be canceled at any await, twice too: nothing of it is left, in the pool or the server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from django_pooled_pg import aio
+from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
+from tests.support.queries import connect
+from tests.support.waiting import wait_until
+
+
+async def canceled(task: asyncio.Task[Any], times: int = 1) -> None:
+    for _ in range(times):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("atomic", [False, True])
+def test_in_a_statement(make_alias: MakeAlias, database: Any, times: int, atomic: bool) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pids = []
+
+    async def sleep() -> None:
+        async with aio.connection(wrapper.alias, atomic=atomic) as connection:
+            pids.append(await pid_of(connection))
+            await connection.execute("SELECT pg_sleep(100)")
+
+    async def use() -> None:
+        task = asyncio.create_task(sleep())
+        with connect(database) as server:
+            sql = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+            while not pids or server.execute(sql, pids).fetchone() != ("PgSleep",):
+                await asyncio.sleep(0.001)
+            await canceled(task, times)
+            wait_until(lambda: server.execute(sql, pids).fetchone() != ("PgSleep",))
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+
+
+def test_while_it_waits(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pool = pool_of(wrapper)
+
+    async def use() -> None:
+        lease = pool.borrow()
+        task = asyncio.create_task(aio.connection(wrapper.alias).__aenter__())
+        while not pool.statistics().waiting:
+            await asyncio.sleep(0)
+        await canceled(task)
+        assert pool.statistics().waiting == 0
+        pool.give_back(lease)
+
+    asyncio.run(use())
+    idle(pool)
+
+
+def test_when_it_was_just_handed_a_connection(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pool = pool_of(wrapper)
+
+    async def use() -> None:
+        lease = pool.borrow()
+        task = asyncio.create_task(aio.connection(wrapper.alias).__aenter__())
+        while not pool.statistics().waiting:
+            await asyncio.sleep(0)
+        pool.give_back(lease)
+        await canceled(task)
+
+    asyncio.run(use())
+    idle(pool)
+
+
+async def in_transaction(connection: psycopg.AsyncConnection[Any]) -> None:
+    async with connection.transaction():
+        await connection.execute("CREATE TEMP TABLE canceled AS SELECT 1 AS n")
+        async with connection.transaction():
+            await connection.execute("INSERT INTO canceled SELECT generate_series(1, 1000)")
+
+
+async def in_pipeline(connection: psycopg.AsyncConnection[Any]) -> None:
+    async with connection.pipeline(), connection.cursor() as cursor:
+        for _ in range(5):
+            await cursor.execute("SELECT generate_series(1, 100)")
+        await cursor.fetchall()
+
+
+async def in_copy(connection: psycopg.AsyncConnection[Any]) -> None:
+    sql = "COPY (SELECT generate_series(1, 10000)) TO STDOUT"
+    async with connection.cursor() as cursor, cursor.copy(sql) as copy:
+        async for _ in copy:
+            pass
+
+
+async def in_stream(connection: psycopg.AsyncConnection[Any]) -> None:
+    async for _ in connection.cursor().stream("SELECT generate_series(1, 1000)"):
+        pass
+
+
+async def in_server_cursor(connection: psycopg.AsyncConnection[Any]) -> None:
+    async with connection.transaction(), connection.cursor("named") as cursor:
+        await cursor.execute("SELECT generate_series(1, 1000)")
+        await cursor.fetchmany(10)
+
+
+async def in_settings(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("SET statement_timeout = 1234")
+    await connection.execute("SELECT pg_advisory_lock(1)")
+    await connection.execute("LISTEN canceled")
+    async for _ in connection.notifies(timeout=0.01):
+        pass
+
+
+WAYS: list[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = [
+    in_transaction,
+    in_pipeline,
+    in_copy,
+    in_stream,
+    in_server_cursor,
+    in_settings,
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("atomic", [False, True])
+def test_anywhere(make_alias: MakeAlias, way: Any, atomic: bool) -> None:
+    wrapper = make_alias({"max_size": 2, "timeout": 20})
+    chance = random.Random(f"{way.__name__} {atomic}")
+    fine = 0
+
+    async def one() -> None:
+        nonlocal fine
+        async with aio.connection(wrapper.alias, atomic=atomic) as connection:
+            assert await fetch(connection, "SHOW statement_timeout") == [("0",)]
+            assert await fetch(
+                connection,
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            ) == [(0,)]
+            assert await fetch(connection, "SELECT to_regclass('pg_temp.canceled') IS NULL") == [
+                (True,)
+            ]
+            await way(connection)
+        fine += 1
+
+    async def cancel_some() -> None:
+        tasks = [asyncio.create_task(one()) for _ in range(60)]
+        pending = set(tasks)
+        while pending:
+            for task in chance.sample(sorted(pending, key=id), min(2, len(pending))):
+                for _ in range(chance.choice([1, 1, 2])):
+                    task.cancel()
+                    if chance.random() < 0.5:
+                        await asyncio.sleep(0)
+            _, pending = await asyncio.wait(pending, timeout=chance.random() * 0.01)
+        for task in tasks:
+            if not task.cancelled():
+                assert task.exception() is None or isinstance(
+                    task.exception(), (psycopg.OperationalError, psycopg.InterfaceError)
+                ), task.exception()
+
+    async def use() -> None:
+        for _ in range(3):
+            await cancel_some()
+        before = fine
+        await one()
+        assert fine == before + 1
+
+    asyncio.run(use())
+    idle(pool_of(wrapper), within=15)
