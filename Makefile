@@ -68,7 +68,7 @@ lint: $(DEVELOP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.prose *.md docs
+	$(BIN)/python -m tests.prose *.md docs django_pooled_pg
 
 # The documentation as a site; a broken link is an error.
 docs: $(DOCUMENTED)

@@ -118,7 +118,7 @@ def _configure(opener: DatabaseWrapper, connection: psycopg.Connection[Any]) -> 
 
 
 class _ConnectsWith:
-    """The psycopg module, except that `connect` makes connections of the given class."""
+    """The psycopg module, except that `connect` opens connections of the given class."""
 
     def __init__(self, connection_class: type[psycopg.Connection[Any]]) -> None:
         self.connect = connection_class.connect

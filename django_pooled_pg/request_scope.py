@@ -22,7 +22,7 @@ borrow: Callable[[Pool, HolderRef, Borrower], Lease] | None = None
 (`request_record.py`, which is slow to import)."""
 
 # Django's test client may be called during a request: its requests end, and the outer one goes on.
-# Recognised by name: a site that serves doesn't import it.
+# Recognized by name: a site that serves doesn't import it.
 _TEST_CLIENT = "django.test.client"
 
 

@@ -9,7 +9,7 @@ import socket
 def free_port() -> int:
     """Return a port that nobody uses now and that stays free while its server is down."""
     # Not from the range of outgoing connections' ports: somebody's connection could take the
-    # port while the server is down, even one to this very port. Nor by `random`, which
+    # port while the server is down, even one to this port. Nor by `random`, which
     # pytest-randomly seeds: tests that run at once would get the same ports.
     while not is_free(port := 20000 + secrets.randbelow(12000)):
         pass

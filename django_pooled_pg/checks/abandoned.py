@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from .messages import message
 
 _OURS = "django_pooled_pg."
-# Subclasses are recognised by name, so that sites without the middleware import nothing.
+# Subclasses are recognized by name, so that sites without the middleware import nothing.
 _NAME = "CancelAbandonedMiddleware"
 _SETTINGS = ("POOLED_PG_ABANDONED_AFTER", "POOLED_PG_REQUEST_DEADLINE")
 

@@ -106,7 +106,7 @@ def _direct(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
         yield message(
             "I006",
             "'class': 'null' keeps no idle connections, and there is no pooler in front of the "
-            "server: each borrow makes a new connection.",
+            "server: each borrow opens a new connection.",
             f"Remove DATABASES[{alias!r}]['OPTIONS']['pool']['class'].",
             alias,
         )

@@ -39,7 +39,7 @@ class Known:
 
     @property
     def made(self) -> int:
-        """How many sessions were made."""
+        """How many sessions were opened."""
         return int(self.sum["connects"] - self.sum["connect_errors"])
 
     @property

@@ -191,7 +191,7 @@ def _too_large(known: Known) -> str | None:
     most, server = known.most, known.server
     scarce = most > server.allowed / 2 if server is not None else most > _FEW_CONNECTIONS
     made = known.made
-    # A pool can't have had more than it made. If it has more, `made` counts only an interval.
+    # A pool can't have had more than it opened. If it has more, `made` counts only an interval.
     if known.sum["borrows"] < 10 * ENOUGH or not scarce or not known.sum["size"] <= made:
         return None
     if made > most / 4:
@@ -209,7 +209,7 @@ def _many_connects(known: Known) -> str | None:
     if borrows < ENOUGH or made - known.sum["max_size"] < _MANY_CONNECTS * borrows:
         return None
     said = (
-        f"{made} connections were made for {borrows} borrows, at "
+        f"{made} connections were opened for {borrows} borrows, at "
         f"{duration(known.sum['connect']['total'] / made)} each"
     )
     if any(pool["pool_class"] == "null" for pool in known.pools):

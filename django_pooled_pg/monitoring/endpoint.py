@@ -48,7 +48,7 @@ def ensure_running() -> None:
     global _endpoint, _warned
     if _endpoint is not None or _exiting:
         return
-    # Doesn't wait: whoever holds the lock does what we want, and it might be this very thread,
+    # Doesn't wait: whoever holds the lock does what we want, and it might be this thread,
     # interrupted by a signal handler.
     if not _starting.acquire(blocking=False):
         return

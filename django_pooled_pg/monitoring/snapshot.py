@@ -31,7 +31,7 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
 
     - `version`: `VERSION`;
     - `pid`, `parent_pid`;
-    - `process`: a short name for what runs, e.g. `"gunicorn"` or `"manage.py migrate"`;
+    - `process`: a short name for what runs, such as `"gunicorn"` or `"manage.py migrate"`;
     - `started`: seconds since the epoch, when this package was loaded or, in a forked child,
       when it was forked;
     - `pools`: for each pool the fields of `PoolStatistics`;

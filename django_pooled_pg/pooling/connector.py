@@ -1,4 +1,4 @@
-"""Makes server sessions: opens and configures them, tracks those alive and what failed.
+"""Opens server sessions and configures them, tracks those alive and what failed.
 
 Runs in psycopg_pool's worker threads; must not know who waits for the connection.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class SessionMaker(NamedTuple):
-    """How the server sessions of one pool are made."""
+    """How the server sessions of one pool are opened."""
 
     # Takes psycopg_pool's keywords (`connect_timeout`).
     open: Callable[[dict[str, Any]], Connection]
@@ -77,7 +77,7 @@ class Connector:
         self._failed_at = 0.0
 
     def connect(self, conninfo: str = "", **kwargs: Any) -> Connection:
-        """Make a connection; `kwargs` are psycopg_pool's (`connect_timeout`)."""
+        """Open a connection; `kwargs` are psycopg_pool's (`connect_timeout`)."""
         started = monotonic()
         with self._lock:
             self.attempts += 1
@@ -114,7 +114,7 @@ class Connector:
             # gevent's do; it would kill the worker, and nobody would connect any more.
             if "connect_timeout" in kwargs:
                 raise
-            error = untold("the code that makes its connections", ex)
+            error = untold("the code that opens its connections", ex)
         # Raised here for the same reason as below.
         raise psycopg.OperationalError(
             f"Pool {self._pool_name!r} can't connect: {error}"
@@ -189,7 +189,7 @@ class Connector:
         return self._make.budget
 
     def failed(self, error: Exception) -> None:
-        """Note that no connection could be made."""
+        """Note that no connection could be opened."""
         with self._lock:
             self.failures += 1
             self.last_error, self._failed_at = error, monotonic()
@@ -233,7 +233,7 @@ class Connector:
             return self._alive.copy()
 
     def detach_all(self) -> None:
-        """In a forked child: let go of every connection that the parent had made."""
+        """In a forked child: let go of every connection that the parent had opened."""
         # No lock: this is the child's only thread, and a thread that doesn't exist here may have
         # held it at the fork.
         for connection in list(self._alive):

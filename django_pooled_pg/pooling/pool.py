@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Pool:
     """The connections of one alias in one process, and who has them.
 
-    `make` makes server sessions, in worker threads. `on_open` is called, without any lock held,
+    `make` opens server sessions, in worker threads. `on_open` is called, without any lock held,
     each time the pool starts to work. Any method may be called from any thread at any time. A
     closed pool isn't dead: the next borrow opens it again.
     """

@@ -48,7 +48,7 @@ def _oldest(backing: AnyBacking, config: PoolConfig, now: float) -> list[Connect
     if not expired or backing.is_making():
         return []
     if backing.size <= config.min_size < config.max_size:
-        # It goes once there is another in its place; if none can be made, it stays.
+        # It goes once there is another in its place; if none can be opened, it stays.
         backing.make_one_more()
         return []
     return expired[:1]

@@ -13,7 +13,7 @@ class PoolStatistics:
     """One pool at one moment. Times are in seconds.
 
     Gauges (`size`, `in_use`, `idle`, `waiting`) are of this moment and need not add up:
-    a connection that is being made or reset counts only in `size`.
+    a connection that is being opened or reset counts only in `size`.
     `budget` is that of all processes, 0 if there is none; `slots` are those of it that this pool
     has, `slots_wanted` those that it lacks, `slots_given` the connections it gave up to others.
     Counters run from the start of the process.
@@ -24,7 +24,7 @@ class PoolStatistics:
     - `abandoned_waiting`, `abandoned_working`: pieces of work that were stopped because their
       client had gone, while they waited for a connection or later;
     - `deadlines`: those that were stopped because their deadline had passed;
-    - `connect`: making a server session, without failed attempts.
+    - `connect`: opening a server session, without failed attempts.
     """
 
     alias: str

@@ -97,7 +97,7 @@ class Supply:
         """Close idle connections now, and lent ones when they return.
 
         Borrowers who wait go on waiting and, like the next borrower, get a connection when the pool
-        opens again. Waits up to `timeout` seconds for a connection that is being made. Safe from
+        opens again. Waits up to `timeout` seconds for a connection that is being opened. Safe from
         any thread at any time.
         """
         ledger = self._ledger
@@ -157,7 +157,7 @@ class Supply:
 
         Idle connections are closed now and lent ones when they return, so that the server can be
         restarted or replaced. Applies to this process only; a child that it forks isn't paused.
-        Waits up to `timeout` seconds for a connection that is being made.
+        Waits up to `timeout` seconds for a connection that is being opened.
         """
         with self._ledger.lock:  # nobody is between the gate and opening the pool
             self.gate.close()
@@ -221,7 +221,7 @@ class Supply:
         return len(asked), len(dead)
 
     def cut_off_by(self) -> tuple[Exception, float] | None:
-        """Return why, and since when, the pool has no connection and can't make one.
+        """Return why, and since when, the pool has no connection and can't open one.
 
         As far as it knows: also `None` while it is closed, since nobody has tried then. The time is
         a `time.monotonic()` reading.

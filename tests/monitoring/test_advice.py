@@ -264,7 +264,7 @@ MANY = {"borrows": 200, "connects": 30, "connect_total": 0.75}
 def test_many_connects() -> None:
     said = text(pool(**MANY))
     assert said.startswith(
-        "30 connections were made for 200 borrows, at 25 ms each: raise min_size"
+        "30 connections were opened for 200 borrows, at 25 ms each: raise min_size"
     )
     assert rules(pool(**{**MANY, "connects": 29})) == []  # 10 of them fill the pool
     assert rules(pool(**{**MANY, "borrows": 99, "connects": 90})) == []

@@ -32,7 +32,7 @@ _APART = (
     ("watch", "interval"),
     ("watch", "json"),
     ("watch", "prometheus"),
-    # Prometheus computes its own intervals, and its format has no place for the rest.
+    # Prometheus computes its own intervals, and its format has no room for the rest.
     ("interval", "prometheus"),
     ("holders", "prometheus"),
     ("server", "prometheus"),

@@ -70,7 +70,7 @@ class BaseBacking(ConnectionPool[Connection]):
 
     @property
     def size(self) -> int:
-        """Connections idle, lent, being made and being reset."""
+        """Connections idle, lent, being opened and being reset."""
         return self._nconns
 
     def fail_waiting(self, error: Exception) -> None:
@@ -188,33 +188,33 @@ class BaseBacking(ConnectionPool[Connection]):
         return connection
 
     def take_or_queue(self, claim: Claim, timeout: float) -> Connection | None:
-        """Return an idle connection; `None` if there is none, and then the claim is in the queue.
+        """Return an idle connection; `None` if there is none: then the claim is in the queue.
 
-        Raises what `psycopg_pool`'s `getconn` raises, and doesn't wait.
+        Raises what psycopg_pool's `getconn` raises, and doesn't wait.
         """
         with self._lock:
-            # Here, and not before: in the queue of a pool that was closed nobody is served.
+            # Here, and no earlier: nobody is served in the queue of a pool that was closed.
             self._check_open_getconn()
             connection = self._get_ready_connection(timeout)
             if connection is None:
                 self._waiting.append(claim)
                 self._maybe_grow_pool()
-                if self._pool:  # it came back in this thread, between the lines above
+                if self._pool:  # one came back in this thread, between the lines above
                     self._waiting.remove(claim)
                     connection = self._pool.popleft()
             return connection
 
     def leave_queue(self, claim: Claim) -> None:
-        """Forget a claim whose borrower waits no more; what it was handed is put back."""
+        """Forget a claim whose borrower no longer waits; put back what it was handed."""
         with self._lock, suppress(ValueError):
             self._waiting.remove(claim)
         if (left := claim.abandon()) is not None:
             self.run_task(ReturnConnection(self, left, from_getconn=True))
 
     def opener(self) -> Callable[[float], Connection] | None:
-        """Return what opens a connection within so many seconds, for a borrower that has to.
+        """Return a function that opens a connection within a time limit, if a borrower has to.
 
-        It has a place then, which it must use.
+        It has a place reserved then, so the borrower must call it.
         """
         return None
 
@@ -225,12 +225,12 @@ class BaseBacking(ConnectionPool[Connection]):
 
     def _maybe_grow_pool(self) -> None:
         # In a worker, which no interrupt reaches: an interrupt between counting a connection and
-        # starting to make it would count it forever.
+        # starting to open it would count it forever.
         if self._nconns < self._max_size and not self._growing:
             self.run_task(Call(self, self._grow))
 
     def make_one_more(self) -> None:
-        """Start to make a connection, in the background, if there may be one more."""
+        """Start to open a connection, in the background, if there may be one more."""
         with self._lock:
             self._maybe_grow_pool()
 
@@ -267,7 +267,7 @@ class BaseBacking(ConnectionPool[Connection]):
             self.run_task(StopWorker(self))
 
     def is_making(self) -> bool:
-        """Tell whether it may be making a connection, or about to."""
+        """Tell whether it may be opening a connection, or about to."""
         return self._growing or bool(self._tasks.qsize())
 
     def correct_size(self, lost: int) -> None:

@@ -96,7 +96,7 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
         """There is nothing to fill."""
 
     def drop(self, connection: Connection) -> None:
-        """Close a lent connection, and make one in its place if somebody waits."""
+        """Close a lent connection, and open one in its place if somebody waits."""
         with self._lock:
             if self._take_off(connection):
                 # At once; pools otherwise grow one connection at a time.

@@ -84,7 +84,7 @@ class SharingBacking(BaseBacking):
         return self._nconns - len(self._pool)
 
     def grow(self, slots: int) -> None:
-        """Make connections for those who wait, at most one per slot."""
+        """Open connections for those who wait, at most one per slot."""
         with self._lock:
             if self._closed:
                 return
@@ -132,5 +132,5 @@ class SharingBacking(BaseBacking):
             return self._pool[-1] if self._pool else None
 
     def made_at(self, connection: Connection) -> float:
-        """Return when a connection was made, a `time.monotonic()` reading."""
+        """Return when a connection was opened, a `time.monotonic()` reading."""
         return float(connection._created_at)

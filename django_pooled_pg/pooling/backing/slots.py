@@ -8,7 +8,7 @@ from ..config import Connection
 
 
 class Slot:
-    """The right to make one connection; it lapses when nobody refers to it."""
+    """The right to open one connection; it lapses when nobody refers to it."""
 
     __slots__ = ("__weakref__",)
 
@@ -26,7 +26,7 @@ class Slots(Protocol):
         """Return a slot that this process already has; a borrower may call it."""
 
     def settle(self, slot: Slot) -> None:
-        """Note that the connection was made and now has its slot, or couldn't be made."""
+        """Note that the connection was opened and now has its slot, or couldn't be opened."""
 
     def give_up(self, connection: Connection) -> None:
         """Close a connection that is no longer counted, and let another process have its slot."""

@@ -1,4 +1,4 @@
-"""Owns what a pool's workers do for us, and how many there are: the busy ones, and one that waits.
+"""What a pool's workers do for us, and how many there are: the busy ones, and one that waits.
 
 psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that
 connects or resets, and one so that nothing has to wait behind it. Uses the private names that

@@ -1,7 +1,7 @@
 """Tracks the slots that one pool has: takes them, uses them, lets them go.
 
 It never keeps a count of how many it needs, but looks: one for each of its connections that is
-open, and one for each that is being made or closed. No interrupt, error or callback can make that
+open, and one for each that is being opened or closed. No interrupt, error or callback can make that
 wrong.
 """
 
@@ -17,7 +17,7 @@ from ..process.locks import Lock
 from .closing import closed_one_by_one
 from .slots import MEMBERS, SlotFile, free_bytes
 
-# Seconds within which a worker begins to make a connection it was told to make.
+# Seconds within which a worker begins to open a connection it was told to open.
 _EXPECTED = 1.0
 
 
@@ -33,9 +33,9 @@ class Holding:
         self._lock = Lock()
         # Bytes of the file that are locked for this pool.
         self._bytes: set[int] = set()
-        # Connections that are being made or closed.
+        # Connections that are being opened or closed.
         self._under_way: WeakSet[Slot] = WeakSet()
-        # Slots for connections that workers are about to make, and since when.
+        # Slots for connections that workers are about to open, and since when.
         self._expected, self._expected_at = 0, 0.0
 
     def __len__(self) -> int:
@@ -48,16 +48,16 @@ class Holding:
 
     @property
     def under_way(self) -> int:
-        """How many connections are being made or closed."""
+        """How many connections are being opened or closed."""
         return len(self._under_way)
 
     @property
     def spare(self) -> int:
-        """How many slots it has for connections that nobody is about to make."""
+        """How many slots it has for connections that nobody is about to open."""
         return len(self._bytes) - self.used - self._expected
 
     def use_spare(self) -> Slot | None:
-        """Return a slot for a connection to be made, if there is one. A borrower may call it."""
+        """Return a slot for a connection to be opened, if there is one. A borrower may call it."""
         with self._lock:
             if len(self._bytes) <= self.used:
                 return None
@@ -67,12 +67,12 @@ class Holding:
             return slot
 
     def settle(self, slot: Slot) -> None:
-        """Note that the connection was made, or couldn't be. A borrower may call it."""
+        """Note that the connection was opened, or couldn't be. A borrower may call it."""
         with self._lock:
             self._under_way.discard(slot)
 
     def expect(self, connections: int) -> None:
-        """Keep slots for connections that workers were told to make."""
+        """Keep slots for connections that workers were told to open."""
         self._expected, self._expected_at = connections, monotonic()
 
     def take(self, file: SlotFile, limit: int) -> bool:

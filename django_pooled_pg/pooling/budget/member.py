@@ -39,7 +39,7 @@ class Member:
     """Where the connections of one pool get their slots; any thread may call any method.
 
     `open_connections` returns those that are open, wherever they are. `failed` gets the error if no
-    slot can be had at all. `backing` returns what lends, if anything does.
+    slot is available at all. `backing` returns what lends, if anything does.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class Borrower:
         self.inner_requests = 0
 
     def frames(self) -> Iterator[FrameType]:
-        """Yield where it is now, the innermost call first; nothing if it isn't running."""
+        """Yield the frames where it is now, the innermost first; nothing if it isn't running."""
         frame = sys._current_frames().get(self.thread_id)
         while frame is not None:
             yield frame

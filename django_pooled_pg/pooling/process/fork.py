@@ -84,7 +84,7 @@ def detach_from_server(connection: psycopg.Connection[Any]) -> None:
 
     Child and parent share the socket. Whatever libpq sends from the child, even just the
     goodbye of a `close()`, would arrive in the parent's session and break or end it.
-    (psycopg itself leaves inherited connections alone when they are finalised, but not
+    (psycopg itself leaves inherited connections alone when they are finalized, but not
     when they are closed or used.)
     """
     # A thread that doesn't exist here may have been in a query: nobody would release its lock.

@@ -83,7 +83,7 @@ class Session:
     given_up: bool = False
     # Whether the server refused writes from the start: a standby, for example.
     read_only_from_start: bool = False
-    # When it was made, or last asked whether it accepts writes.
+    # When it was opened, or last asked whether it accepts writes.
     checked_at: float = field(default_factory=monotonic)
     # Polls its socket; only for whoever has the session to itself.
     poll: Poll

@@ -1,4 +1,4 @@
-"""Recognises statements that change the state of their session; runs none.
+"""Recognizes statements that change the state of their session; runs none.
 
 Only what is written in the statement can be seen: not a function that calls `set_config`, and not
 the value of a parameter. The scanner knows where a word is by PostgreSQL's rules. What isn't known
@@ -148,7 +148,7 @@ class _Reader:
             self._only_reads = False
 
     def _read_dependent(self, kind: str, text: str) -> None:
-        """Recognise SET LOCAL, SET TRANSACTION, SET CONSTRAINTS and PREPARE TRANSACTION.
+        """Recognize SET LOCAL, SET TRANSACTION, SET CONSTRAINTS and PREPARE TRANSACTION.
 
         None of these words is reserved: `SET local.x = 1` and `PREPARE transaction AS SELECT 1` are
         something else.

@@ -1,7 +1,7 @@
 """What one borrow did to its session; a new `Use` for each borrow, so nothing is ever cleared.
 
 Its borrower never has the connection itself but handles, which share the connection's attributes
-(its very `__dict__`), so psycopg sees no difference. If somebody has kept a handle when the borrow
+(the same `__dict__`), so psycopg sees no difference. If somebody has kept a handle when the borrow
 ends, it is made to share those of a closed connection instead. Whatever was kept (cursors, open
 transactions, suspended generators) works through a handle, so it is useless from then on.
 """
@@ -32,7 +32,7 @@ _Connection = psycopg.Connection[Any]
 set_attribute: Callable[[Any, str, Any], None] = object.__setattr__
 
 
-# The module that asks most often.
+# The module that asks most frequently.
 _OF_CURSORS = vars(sys.modules[psycopg.Cursor.__mro__[1].__module__])
 
 

@@ -1,4 +1,4 @@
-"""Owns borrowing for a task, as `Pool.borrow` does it for a thread. Nothing here blocks the event loop."""
+"""Borrows for a task as `Pool.borrow` does for a thread. Nothing here blocks the event loop."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .claim import TaskClaim
 from .errand import in_thread
 from .use import TaskUse
 
-# Seconds between two looks at a gate that is closed.
+# Seconds between two looks at a closed gate.
 _LOOK_EVERY = 0.05
 
 
 async def borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
     """Lend the task a connection that is alive, waiting up to `config.timeout` seconds.
 
-    Raises what `Pool.borrow` raises. The session is a thread's until `TaskUse.begin_task()`.
+    Raises what `Pool.borrow` raises. The session belongs to a thread until `TaskUse.begin_task()`.
     """
     started = now = monotonic()
     while True:
@@ -57,7 +57,7 @@ async def _lend_awaited(pool: Pool, started: float, holder: HolderRef, who: Task
         backing, connection = await _connection(pool, started)
         now = monotonic()
         with ledger.lock:
-            # It is when this borrower was taken for gone.
+            # It is given up if this borrower was taken for gone meanwhile.
             if not session_of(connection).given_up:
                 lease = _lease(pool, backing, connection, holder, who, now)
                 ledger.leases.add(lease)
@@ -78,7 +78,7 @@ def _lease(
 
 
 async def _connection(pool: Pool, started: float) -> tuple[AnyBacking, Connection]:
-    """Return a connection and where it is from: as `Waiting.for_connection`."""
+    """Return a connection and its backing, as `Waiting.for_connection` does."""
     waiting, supply = pool.waiting, pool.supply
     wait = waiting.begin(started)
     while True:
@@ -87,7 +87,7 @@ async def _connection(pool: Pool, started: float) -> tuple[AnyBacking, Connectio
             await _pass_gate(supply.gate, wait)
             backing = pool.ledger.backing
             if backing is None:
-                # It takes its time, and tells who wants to know of pools that open.
+                # Opening takes time, and notifies listeners.
                 backing = await in_thread(supply.opened)
             place = backing
             connection = await _from_backing(backing, wait.deadline - monotonic())
