@@ -23,7 +23,7 @@ _PASSED_THROUGH = (
     os.path.join(_DJANGO, "utils", ""),
     os.path.join(Path(django.__file__).parents[1], "debug_toolbar", ""),
 )
-# Frames further out belong to the server, not to the request.
+# What is further out is the server's, not the request's.
 _REQUEST_BEGINS = tuple(
     os.path.join(_DJANGO, *path)
     for path in [

@@ -37,7 +37,7 @@ class Borrow:
     - `error`: `"exhausted"`, or `"failed"` for any other; `""` if there was none;
     - `pinned`: whether it couldn't go back early because its session holds state;
     - `changed_by`: the first command or function that changed the session, such as `"SET"`;
-    - `cleaned`: whether the session is rolled back or reset when it goes back (or would be now);
+    - `cleaned`: whether the session is rolled back or reset as it goes back (or would be, now);
     - `place`: where the application borrowed; empty unless asked for.
     """
 

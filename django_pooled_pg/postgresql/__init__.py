@@ -1,1 +1,1 @@
-"""PostgreSQL, under a name that ends like that of Django's own engine: packages look at that."""
+"""PostgreSQL, under a name that ends like Django's own engine's: packages look at it."""

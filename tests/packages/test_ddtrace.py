@@ -1,4 +1,4 @@
-"""ddtrace: its spans for statements stay, and two lines in the site show waits."""
+"""ddtrace: its spans of statements stay, and waits are shown with two lines of the site's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry's instrumentations: statements have spans; one line in the site shows waits."""
+"""OpenTelemetry's instrumentations: statements have spans; a line of the site's shows waits."""
 
 from __future__ import annotations
 

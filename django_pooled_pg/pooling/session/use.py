@@ -32,7 +32,7 @@ _Connection = psycopg.Connection[Any]
 set_attribute: Callable[[Any, str, Any], None] = object.__setattr__
 
 
-# The module that asks most frequently.
+# The module that asks most often.
 _OF_CURSORS = vars(sys.modules[psycopg.Cursor.__mro__[1].__module__])
 
 
@@ -121,7 +121,7 @@ class Use:
             self.prepared = self.prepared or prepares(sql)
 
     def forget_effect(self) -> None:
-        """Treat what was done so far as part of setting up a new session."""
+        """Take what was done so far as what is done to each session that is new."""
         self.effect, self.reason, self.prepared, self.handled = NOTHING, "", False, False
 
     def cursor_is_gone(self) -> None:
