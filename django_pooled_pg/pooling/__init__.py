@@ -16,6 +16,7 @@ Where to look, by question:
 - Where is a fresh password asked for? `../opening.py`, called by `connector.py` for each new session;
   `untold.py` keeps secret what the callable raises.
 - How long are the pauses between attempts to connect? `ShortBackoff` in `backing/pool.py`.
+- How does a task of asyncio borrow? `tasks/`: from the same pool, and the same sessions, as threads.
 - Which process may open a connection, where all of a host share a limit? `budget/`.
 - Who grows, drains, pauses? `supply.py`, `gate.py`. Who reclaims of ended threads? `housekeeping.py`,
   told by `process/borrowers.py`. Who finds lost connections and slots? `strays.py`.
