@@ -16,7 +16,7 @@ MEASURES ?=
 ROUNDS ?= 30
 BENCHED := $(VENV)/installed-bench
 # Each installed separately: one that doesn't install here must not keep the others out.
-RIVALS := django-pg-real-pool django-db-connection-pool django-db-geventpool gevent
+RIVALS := django-async-backend django-db-connection-pool django-db-geventpool django-pg-real-pool gevent
 
 .PHONY: demo test test-packages serve lint format docs test-all django-tests dist soak faults bench clean
 

@@ -141,6 +141,8 @@ class connection:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.pool.give_back(lease)
+            # Its callback is for those that were never given back: it would wake a thread.
+            lease.holder = None
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether it has that lease."""

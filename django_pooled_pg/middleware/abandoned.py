@@ -101,8 +101,8 @@ class CancelAbandonedMiddleware:
                 return response
         watched = _Watched(request, look, self._patience, self._limit)
         request.__dict__[_WATCHED] = watched
-        enter(watched)
         try:
+            enter(watched)
             response = self.get_response(request)
             if watched.stopped or response.status_code == 500:
                 return _answer(request, response, watched)
@@ -116,8 +116,8 @@ class CancelAbandonedMiddleware:
         # middleware is in between, we hear of it only after that has ended.
         watched = _Watched(request, _task_look(), self._patience, self._limit)
         request.__dict__[_WATCHED] = watched
-        enter(watched)
         try:
+            enter(watched)
             return _answer(request, await self.get_response(request), watched)
         except CancelledError:
             if watched.cancels:

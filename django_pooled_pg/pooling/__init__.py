@@ -16,7 +16,8 @@ Where to look, by question:
 - Where is a fresh password asked for? `../opening.py`, called by `connector.py` for each new
   session; `untold.py` keeps what the callable raises secret.
 - How long are the pauses between attempts to connect? `ShortBackoff` in `backing/pool.py`.
-- Which process may open a connection when all of a host share a limit? `budget/`.
+- How does an asyncio task borrow? `tasks/`: from the same pool, and the same sessions, as threads.
+- Which process may open a connection if all of a host share a limit? `budget/`.
 - Who grows, drains, pauses? `supply.py`, `gate.py`. Who reclaims from ended threads?
   `housekeeping.py`, told by `process/borrowers.py`. Who finds lost connections and slots?
   `strays.py`.

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from . import budgets, measures, page, plot, results
+from . import asynchronous, budgets, measures, page, plot, results
 from .abandoned import abandoned
 from .contestants import EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, of_tree
 from .counting import instructions
@@ -36,13 +36,20 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Case]]] = {
         budgets.budget,
     )
 }
+MEASURES["async"] = asynchronous.asynchronous
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     # So that everything that was started is stopped.
     signal.signal(signal.SIGTERM, _interrupt)
-    everybody = (*EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, *budgets.CONTESTANTS)
+    everybody = (
+        *EVERYBODY,
+        PREWARMED,
+        PREWARMED_TRANSACTION,
+        *budgets.CONTESTANTS,
+        *asynchronous.CONTESTANTS,
+    )
     labels = {each.key: each.label for each in everybody}
     for tree in options.tree:
         labels.update({each.key: each.label for each in of_tree(*tree)})

@@ -23,5 +23,7 @@ DATABASES = {"default": json.loads(os.environ["BENCH_DATABASE"])}
 INSTALLED_APPS = [
     app for app in INSTALLED_APPS if app != "django_pooled_pg" or os.environ["BENCH_APP"] == app
 ]
+if os.environ["BENCH_APP"] not in ("", *INSTALLED_APPS):
+    INSTALLED_APPS += [os.environ["BENCH_APP"]]
 MIDDLEWARE = [*json.loads(os.environ["BENCH_MIDDLEWARE"]), *MIDDLEWARE]
 ROOT_URLCONF = "testproject.bench.urls"

@@ -107,10 +107,7 @@ class Site:
         self.application_name = f"bench-{contestant.key}"[:63]
         self.port = free_port()
         settings = database(contestant, address, size, self.application_name)
-        command = [sys.executable, "-P", "-m", "gunicorn", "testproject.wsgi:application"]
-        command += [f"--bind={HOST}:{self.port}", "--worker-class=gthread"]
-        command += [f"--workers={workers}", f"--threads={threads}"]
-        command += ["--log-level=critical", "--no-control-socket"]
+        command = [sys.executable, "-P", "-m", *self.command(workers, threads)]
         env = {
             "DJANGO_SETTINGS_MODULE": "testproject.bench.settings",
             "BENCH_DATABASE": json.dumps(settings),
@@ -127,11 +124,19 @@ class Site:
             stderr=subprocess.DEVNULL,
         )
 
+    def command(self, workers: int, threads: int) -> list[str]:
+        """Return the server's module and its arguments."""
+        return [
+            "gunicorn", "testproject.wsgi:application", f"--bind={HOST}:{self.port}",
+            "--worker-class=gthread", f"--workers={workers}", f"--threads={threads}",
+            "--log-level=critical", "--no-control-socket",
+        ]  # fmt: skip
+
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while (problem := self._problem()) and time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise ChildError(f"gunicorn ended with status {self.process.returncode}")
+                raise ChildError(f"the server ended with status {self.process.returncode}")
             time.sleep(0.1)
         if problem:
             raise ChildError(f"the site is not up: {problem}")
@@ -141,12 +146,13 @@ class Site:
         return traffic.run(HOST, self.port, [page], duration=seconds, concurrency=THREADS)
 
     def cpu(self) -> float | None:
-        """Return the seconds of CPU that the worker has used; `None` if that isn't known."""
+        """Return the seconds of CPU that the server has used; `None` if that isn't known."""
         tick = os.sysconf("SC_CLK_TCK")
+        own = self.process.pid
         try:
-            tasks = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+            children = Path(f"/proc/{own}/task/{own}/children").read_text()
             seconds = 0.0
-            for pid in tasks.split():
+            for pid in (own, *children.split()):
                 # What follows the name, which is in parentheses and may hold anything.
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 seconds += (int(fields[11]) + int(fields[12])) / tick

@@ -16,5 +16,6 @@ def long_query(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("long", long_query),
+    path("async/", include("testproject.bench.async_views")),
     path("", include("testproject.urls")),
 ]

@@ -543,3 +543,23 @@ def test_a_number_that_was_given_to_another_socket_is_not_the_clients() -> None:
     assert looks == [True]
     assert not watched._has_left()
     assert looks == [True]
+
+
+def test_an_interrupt_as_it_begins_leaves_nothing_to_be_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def enter(work: Any) -> None:
+        watcher.enter(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "enter", enter)
+    middleware = CancelAbandonedMiddleware(lambda request: HttpResponse())
+    request = HttpRequest()
+    request.method = "GET"
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        request.environ = {"gunicorn.socket": ours}  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            middleware(request)
+    assert current() is None
+    assert all(work.has_ended for work in watcher._watched)

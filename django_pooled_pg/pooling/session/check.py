@@ -55,16 +55,16 @@ class Check:
             return connection.pgconn.transaction_status == IDLE
         return True
 
-    def may_wait(self, session: Session, now: float) -> bool:
-        """Tell whether `is_fit()` may wait for the server, or for whatever a callable does."""
+    def is_fit_at_once(self, session: Session, now: float) -> bool | None:
+        """Tell what `is_fit()` tells; `None` where that may wait, for the server or a callable."""
+        if session.pgconn.transaction_status != IDLE:
+            return False
+        if self._how not in ("auto", "never") or session.checked_at < self._suspected_at:
+            return None
         if self._how == "never":
-            return session.checked_at < self._suspected_at
-        return (
-            self._how != "auto"
-            or session.checked_at < self._suspected_at
-            or now - session.idle_since > self._check_idle
-            or (session.pgconn.transaction_status == IDLE and bool(session.poll(0)))
-        )
+            return True
+        has_news = now - session.idle_since > self._check_idle or session.poll(0)
+        return None if has_news else True
 
     def is_unwanted(self, connection: Connection) -> bool:
         """Tell, without waiting, whether an idle connection may be as dead as others."""

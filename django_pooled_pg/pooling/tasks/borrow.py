@@ -125,8 +125,9 @@ async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
 
 async def _is_fit(pool: Pool, lease: Lease) -> bool:
     check, session, now = pool.check, lease.session, lease.since
-    if not check.may_wait(session, now):
-        return check.is_fit(lease.connection, session, now)
+    fit = check.is_fit_at_once(session, now)
+    if fit is not None:
+        return fit
 
     def ask() -> bool:
         try:

@@ -97,7 +97,7 @@ class NotingTaskCursor(NotesStatements, _Base):
         use = self._use
         started = monotonic()
         try:
-            if type(query) is str and not kwargs and not effect_of(query):
+            if type(query) is str and not effect_of(query):
                 return await super().execute(query, *args, **kwargs)
             sql = self._note(query)
             result = await super().execute(query, *args, **kwargs)
