@@ -141,7 +141,7 @@ class connection:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.pool.give_back(lease)
-            # Its callback is for those that were never given back: it would wake a thread.
+            # Its callback is for leases that were never given back: it would wake a thread.
             lease.holder = None
 
     def holds(self, lease: Lease) -> bool:

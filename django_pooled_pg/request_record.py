@@ -193,8 +193,8 @@ def _borrow(pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
 
 
 async def borrow_for_task(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
-    """Borrow from `pool`, and note it where a record is kept."""
-    from .pooling.tasks.borrow import borrow  # not with this module: few have tasks that borrow
+    """Borrow from `pool`, and note that if a record is kept."""
+    from .pooling.tasks.borrow import borrow  # imported late: few sites have tasks that borrow
 
     record = current()
     if record is None:

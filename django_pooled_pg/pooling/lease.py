@@ -120,7 +120,7 @@ def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
 
 
 def place_of(lease: Lease) -> str:
-    """Say where its borrower is: in the application if that can be told, else in a library.
+    """Say where its borrower is: in the application if possible, else in a library.
 
     It is looked up now, so a lease costs nothing for it.
     """

@@ -47,24 +47,24 @@ class Wait:
         deadline = started + config.timeout
         self.deadline = deadline if work is None else min(deadline, work.until)
         # 0 once it has begun, and goes on with a pool that opens after a close_pool() or pause():
-        # whoever waits already isn't turned away for others who wait.
+        # a borrower who waits already isn't turned away because others wait.
         self.max_waiting = config.max_waiting
 
     def require_place(self, gate: Gate) -> None:
-        """Raise `Paused` if too many wait before the gate already."""
+        """Raise `Paused` if too many wait at the gate already."""
         # Checked here, too: otherwise resume() would turn away everybody above the limit at once.
         if not gate.is_open() and 0 < self.max_waiting <= gate.waiting:
             raise Paused(full=True)
 
     def require_time(self) -> None:
-        """Raise `Paused` or `NotWanted` if there is no reason to wait on."""
+        """Raise `Paused` or `NotWanted` if there is no reason to wait longer."""
         if monotonic() >= self.deadline:
             raise Paused()
         if self.work is not None and not self.work.is_wanted():
             raise NotWanted
 
     def note_waited(self) -> None:
-        """Note in the work that it belongs to how long it took."""
+        """Note, in the work that it belongs to, how long it took."""
         if self.work is not None:
             self.work.note_waited(monotonic() - self.began)
 
@@ -102,11 +102,11 @@ class Waiting:
                 return backing, connection
 
     def begin(self, started: float) -> Wait:
-        """Begin a wait, for the work of the caller, that counts from `started` on."""
+        """Begin a wait for the caller's work; it counts from `started` on."""
         return Wait(started, self._supply.config)
 
     def failure(self, error: Exception, waiting: int, wait: Wait) -> Exception:
-        """Return what to raise for one of `IN_VAIN`, which has ended a wait."""
+        """Return what to raise when one of `IN_VAIN` has ended a wait."""
         if isinstance(error, ConnectFailed):
             # A copy: several borrowers may raise it at once, each with its own traceback.
             return copy.copy(error.error)

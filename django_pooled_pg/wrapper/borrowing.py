@@ -165,7 +165,7 @@ class BorrowingMixin(EarlyReturnMixin):
             session.timezone = _timezone_of(use.quick)
 
     def announce_for_task(self, lease: Lease) -> None:
-        """Tell receivers of the session that a task has borrowed: as in `_borrow()`."""
+        """Tell receivers about the session that a task has borrowed, as in `_borrow()`."""
         self._lease, self.connection = lease, lease.use.raw
         self.autocommit = True
         try:

@@ -1,4 +1,4 @@
-"""Owns the measure of async views: under uvicorn, with more clients than connections."""
+"""Measures async views under uvicorn, with more clients than connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sites import HOST, Site, site
 
 SIZE = 10
 MANY, FEW = 200, 8
-# Three queries with 50 ms of something else, one query alone.
+# Three queries with 50 ms of something else in between; a single query.
 PAGES = (
     ("three queries with 50 ms of waiting between them", "queries=3&pause=0.025"),
     ("one query", "queries=1&pause=0"),
@@ -45,7 +45,7 @@ ASYNC_BACKEND = Contestant(
     distribution="django-async-backend",
 )
 CONTESTANTS = (DJANGO, OURS, OURS_TRANSACTION, AIO, ASYNC_BACKEND, BARE_ASYNC)
-# How each one's views ask: `async_views.WAYS`.
+# How each contestant's views query: see `async_views.WAYS`.
 WAYS = {AIO.key: "aio", BARE_ASYNC.key: "bare", ASYNC_BACKEND.key: "async_backend"}
 
 
@@ -147,7 +147,7 @@ def _streams(bench: Bench, sites: dict[str, Site], errors: dict[str, str]) -> Ca
 
 
 async def _count_served(port: int, path: str) -> int:
-    """Return how many of so many clients get three events within 4 seconds."""
+    """Return how many of the clients get three events within 4 seconds."""
 
     async def one() -> bool:
         reader, writer = await asyncio.open_connection(HOST, port)

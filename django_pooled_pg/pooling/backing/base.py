@@ -219,7 +219,7 @@ class BaseBacking(ConnectionPool[Connection]):
         return None
 
     def lend(self, connection: Connection) -> None:
-        """Note that a connection that a borrower was handed is lent."""
+        """Note that a connection was handed to a borrower, so it is lent."""
         # Set only while it is lent: for the pool it would be a reference cycle.
         connection._pool = self
 

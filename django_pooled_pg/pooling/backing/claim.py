@@ -71,7 +71,7 @@ class Claim(WaitingClient[Connection]):
             return False
 
     def _wake_up(self) -> bool:
-        """Let the borrower go on; tell whether it is there."""
+        """Let the borrower go on; tell whether it still exists."""
         self._settled.release()
         return True
 

@@ -56,7 +56,7 @@ class Check:
         return True
 
     def is_fit_at_once(self, session: Session, now: float) -> bool | None:
-        """Tell what `is_fit()` tells; `None` where that may wait, for the server or a callable."""
+        """Return what `is_fit()` returns; `None` if that may wait, for the server or a callable."""
         if session.pgconn.transaction_status != IDLE:
             return False
         if self._how not in ("auto", "never") or session.checked_at < self._suspected_at:

@@ -65,7 +65,7 @@ def _noting(factory: Any, server: bool) -> Any:
 
 
 class NotesStatements:
-    """What the cursors of threads and of tasks have in common that note their statements."""
+    """What noting cursors of threads and of tasks have in common."""
 
     __slots__ = ()
     _use: Any
@@ -84,7 +84,7 @@ class NotesStatements:
         return str(query)
 
     def _note_results(self, sql: str) -> None:
-        """Note what a statement did by what the server says of it."""
+        """Note what a statement did, by what the server says of it."""
         tags = [result.command_status for result in self._results]
         self._use.note_statement(sql, effect_after(sql, tags))
 

@@ -133,7 +133,7 @@ class NotingHandle(_BaseOfBoth):
     def __getattr__(self, name: str) -> Any:
         if name == "_pipeline" and _is_collected(self):
             raise GeneratorExit
-        current_use(self)  # if it was taken away, that is why
+        current_use(self)  # raises if the attribute is missing because the handle was taken away
         of_class = getattr(super(), "__getattr__", None)
         if of_class is not None:
             return of_class(name)
@@ -171,11 +171,11 @@ class NotingHandle(_BaseOfBoth):
         super().add_notify_handler(callback)
 
     def ends_unheard(self, code: CodeType | None) -> bool:
-        """Tell whether psycopg ends a block that was collected while it was open."""
+        """Tell whether psycopg ends a block that was garbage-collected while it was open."""
         return code in _ENDS and _is_collected(self)
 
     def note_wait(self, code: CodeType | None) -> Use:
-        """Note that psycopg is about to run a generator of that code; return the use."""
+        """Note that psycopg is about to run a generator with that code; return the use."""
         use = current_use(self)
         use.handled = True
         if code not in HARMLESS:
@@ -185,7 +185,7 @@ class NotingHandle(_BaseOfBoth):
 
 
 class _RawHandle(NotingHandle, _Base):
-    """The connection as a thread has it that has borrowed it."""
+    """The connection as the thread that has borrowed it sees it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "autocommit":
@@ -259,7 +259,7 @@ def _is_collected(handle: Any) -> bool:
 
 
 def current_use(handle: Any) -> Use:
-    """Return the use that a handle is in; refuse one that was taken away."""
+    """Return the use that a handle is in; refuse a handle that was taken away."""
     use = use_of(handle)
     if use.is_of_nobody:
         refuse()

@@ -49,7 +49,7 @@ class Statement:
         """Begin. Raises `RequestAbandoned` or `DeadlineExceeded` if its work isn't wanted."""
         work, use = self._work, self.use
         if use.cancel is not None:
-            self._end_cancel()  # an interrupt has kept the statement before from it
+            self._end_cancel()  # an interrupt kept the previous statement from doing so
         self._began = began = monotonic()
         if self.refused and (work.stopped or work.until <= began or work.outer is not None):
             work.require(use.session.stops)
