@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from django.core.exceptions import ImproperlyConfigured
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-try:
-    import psycopg as _psycopg  # noqa: F401  # only to see that it is there
-except ImportError as ex:  # not installed, or without libpq; psycopg2 doesn't help
-    raise ImproperlyConfigured(
-        f"django_pooled_pg needs psycopg 3, which can't be imported ({ex}). "
-        'Run: pip install "psycopg[binary]"'
-    ) from ex
-
-from .abandoned import cancel_if_abandoned, finish_if_abandoned
-from .announcing import connection_borrowed
-from .deadlines import deadline
-from .pooling.errors import DeadlineExceeded, PoolExhausted, RequestAbandoned
-from .prewarming import prewarm
-from .returning import returning_connections, without_connection
+if TYPE_CHECKING:
+    from .abandoned import cancel_if_abandoned, finish_if_abandoned
+    from .announcing import connection_borrowed
+    from .deadlines import deadline
+    from .pooling.errors import DeadlineExceeded, PoolExhausted, RequestAbandoned
+    from .prewarming import prewarm
+    from .returning import returning_connections, without_connection
 
 __all__ = [
     "DeadlineExceeded",
@@ -34,3 +28,26 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Where each name is; it is imported when somebody asks for it.
+_HOMES = {
+    "abandoned": ("cancel_if_abandoned", "finish_if_abandoned"),
+    "announcing": ("connection_borrowed",),
+    "deadlines": ("deadline",),
+    "pooling.errors": ("DeadlineExceeded", "PoolExhausted", "RequestAbandoned"),
+    "prewarming": ("prewarm",),
+    "returning": ("returning_connections", "without_connection"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module(".driver", __name__)  # says what is missing
+    found = globals()[name] = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

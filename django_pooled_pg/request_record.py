@@ -19,6 +19,7 @@ from .pooling.errors import PoolExhausted
 from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
 from .pooling.process.borrowers import Borrower
+from .pooling.session import use
 from .pooling.session.statements import CHANGES
 
 
@@ -34,7 +35,8 @@ class Borrow:
     - `pinned`: whether it couldn't go back early, because its session holds state;
     - `changed_by`: the first command or function that changed the session, such as `"SET"`;
     - `cleaned`: whether the session is rolled back or reset as it goes back (or would be, now);
-    - `place`: where the application borrowed; empty unless asked for.
+    - `place`: where the application borrowed; empty unless asked for;
+    - `changed_at`: where it first changed the session; likewise.
     """
 
     alias: str
@@ -48,6 +50,7 @@ class Borrow:
     changed_by: str = ""
     cleaned: bool = False
     place: str = ""
+    changed_at: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,9 +111,10 @@ class _Entry:
             worked=use.worked,
             returned=returned,
             pinned=lease.pinned,
-            changed_by=use.reason if use.effect >= CHANGES else "",
+            changed_by=(use.reason or "a statement") if use.effect >= CHANGES else "",
             cleaned=lease.pool.would_reset(lease),
             place=self.place,
+            changed_at=use.changed_at if use.effect >= CHANGES else "",
         )
 
 
@@ -145,6 +149,11 @@ class Record:
             self._entries.append(entry)
         lease.on_return = entry.end
         return lease
+
+    def open_leases(self) -> list[tuple[Lease, str]]:
+        """Return what hasn't gone back, and where it was borrowed, by when that was."""
+        entries = sorted(self._entries.copy(), key=lambda entry: entry.began)
+        return [(lease, e.place) for e in entries if (lease := e.lease) is not None]
 
     def borrows(self) -> list[Borrow]:
         """Return the borrows so far, in the order in which they began."""
@@ -181,6 +190,11 @@ def _borrow(pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
     return pool.borrow(holder, who) if record is None else record.borrow(pool, holder, who)
 
 
+def _where() -> str:
+    record = current()
+    return place_of_caller() if record is not None and record.with_places else ""
+
+
 @contextmanager
 def recording(*, with_places: bool = False) -> Iterator[Record]:
     """Note what this context does with pools; inside another `recording()`, into its record.
@@ -189,6 +203,8 @@ def recording(*, with_places: bool = False) -> Iterator[Record]:
     their end.
     """
     request_scope.borrow = _borrow
+    if with_places:
+        use.where = _where
     if (outer := current()) is not None:
         outer.with_places = outer.with_places or with_places
         yield outer

@@ -1,0 +1,13 @@
+"""Assertions for a site's tests: how often code borrows, and what it does meanwhile.
+
+- `assertions.py`: what tests use, and the words of failures;
+- `watch.py`: what a block did with pools, and holds now;
+- `as_if.py`: the same inside a transaction that is the test's, where nothing is really borrowed;
+- `calls.py`: noticing outgoing calls.
+"""
+
+from __future__ import annotations
+
+from .assertions import PoolAssertions, max_borrows, no_connection_while_calling, no_session_state
+
+__all__ = ["PoolAssertions", "max_borrows", "no_connection_while_calling", "no_session_state"]
