@@ -12,9 +12,16 @@ if TYPE_CHECKING:
     from .pooling.errors import DeadlineExceeded, PoolExhausted, RequestAbandoned
     from .prewarming import prewarm
     from .returning import returning_connections, without_connection
+    from .testing import (
+        PoolAssertions,
+        max_borrows,
+        no_connection_while_calling,
+        no_session_state,
+    )
 
 __all__ = [
     "DeadlineExceeded",
+    "PoolAssertions",
     "PoolExhausted",
     "RequestAbandoned",
     "__version__",
@@ -22,6 +29,9 @@ __all__ = [
     "connection_borrowed",
     "deadline",
     "finish_if_abandoned",
+    "max_borrows",
+    "no_connection_while_calling",
+    "no_session_state",
     "prewarm",
     "returning_connections",
     "without_connection",
@@ -37,6 +47,9 @@ _HOMES = {
     "pooling.errors": ("DeadlineExceeded", "PoolExhausted", "RequestAbandoned"),
     "prewarming": ("prewarm",),
     "returning": ("returning_connections", "without_connection"),
+    "testing": (
+        *("PoolAssertions", "max_borrows", "no_connection_while_calling", "no_session_state"),
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -20,17 +20,22 @@ _PACKAGES = (_DJANGO, sysconfig.get_path("purelib"), sysconfig.get_path("platlib
 _PASSED_THROUGH = (
     os.path.join(Path(asgiref.__file__).parent, ""),
     os.path.join(Path(__file__).parent, ""),
+    os.path.join(_DJANGO, "test", "testcases.py"),
     os.path.join(_DJANGO, "utils", ""),
     os.path.join(Path(django.__file__).parents[1], "debug_toolbar", ""),
 )
-# What is further out is the server's, not the request's.
-_REQUEST_BEGINS = tuple(
-    os.path.join(_DJANGO, *path)
-    for path in [
-        ("core", "handlers", "wsgi.py"),
-        ("core", "handlers", "asgi.py"),
-        ("test", "client.py"),
-    ]
+# What is further out is the server's or the test runner's, not the request's or the test's.
+_BEGINNINGS = (
+    *(
+        os.path.join(_DJANGO, *path)
+        for path in [
+            ("core", "handlers", "wsgi.py"),
+            ("core", "handlers", "asgi.py"),
+            ("test", "client.py"),
+        ]
+    ),
+    os.path.join(sysconfig.get_path("stdlib"), "unittest", "case.py"),
+    *(os.path.join(_PACKAGES[1], name, "") for name in ("_pytest", "pytest_django")),
 )
 
 
@@ -44,7 +49,7 @@ def place_of_caller() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith(_REQUEST_BEGINS):
+        if name.startswith(_BEGINNINGS):
             break
         if not name.startswith(libraries()):
             return describe_frame(frame)

@@ -7,10 +7,10 @@ use it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
-from unittest import TestCase
 
 import pytest
 
@@ -49,10 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     __tracebackhide__ = True
-    with ExitStack() as stack:
-        for assertion in _assertions(item):
-            stack.enter_context(assertion)
+    return (yield from _within(list(_assertions(item))))
+
+
+def _within(
+    assertions: Sequence[AbstractContextManager[None]],
+) -> Generator[None, object, object]:
+    __tracebackhide__ = True
+    if not assertions:
         return (yield)
+    first, *others = assertions
+    with first:
+        return (yield from _within(others))
 
 
 def _assertions(item: pytest.Item) -> Iterator[AbstractContextManager[None]]:
@@ -84,7 +92,7 @@ def _require_can_watch(item: pytest.Item, name: str) -> None:
             f"use `async with {name}(...)` of django_pooled_pg in the test.",
             pytrace=False,
         )
-    if name != _CALLING and issubclass(getattr(item, "cls", None) or object, TestCase):
+    if name != _CALLING and _is_of_unittest(item):
         pytest.fail(
             f"The marker {name} would also watch the set-up of a TestCase: use PoolAssertions of "
             "django_pooled_pg in the test.",
@@ -94,3 +102,9 @@ def _require_can_watch(item: pytest.Item, name: str) -> None:
 
 def _can_watch(item: pytest.Item) -> bool:
     return not inspect.iscoroutinefunction(getattr(item, "obj", None))
+
+
+def _is_of_unittest(item: pytest.Item) -> bool:
+    # Whoever has written such a test has imported it.
+    case = sys.modules.get("unittest.case")
+    return case is not None and issubclass(getattr(item, "cls", None) or object, case.TestCase)

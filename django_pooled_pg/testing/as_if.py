@@ -30,7 +30,7 @@ class AsIf:
         # Where each borrow would have been.
         self.places: list[str] = []
         self._wrapper = wrapper
-        self._borrower = lease.borrower
+        self.borrower = lease.borrower
         self._to_request_end = to_request_end
         self._outer_blocks = len(wrapper.atomic_blocks)
         self._outer_cursors = len(self.use.open_cursors)
@@ -98,7 +98,7 @@ class AsIf:
             self._wrapper, self.use, outer_blocks=outer_blocks, outer_cursors=outer_cursors
         ):
             return why
-        if self._borrowed and self._to_request_end and self._borrower.in_request:
+        if self._borrowed and self._to_request_end and self.borrower.in_request:
             return "return_at='request', to the end of the request"
         return ""
 
@@ -107,7 +107,9 @@ class AsIf:
     ) -> Any:
         is_savepoint = isinstance(sql, str) and sql.startswith("SAVEPOINT ")
         self._begins_block = is_savepoint and not own_blocks(self._wrapper, self._outer_blocks)
-        if not self._borrowed:
+        # How an atomic block ends: it isn't among the connection's blocks any more.
+        is_end = isinstance(sql, str) and sql.startswith(("RELEASE SAVEPOINT ", "ROLLBACK TO "))
+        if not self._borrowed and not is_end:
             self._borrowed = True
             self.places.append(place_of_caller())
         return execute(sql, params, many, context)

@@ -113,7 +113,7 @@ class no_connection_while_calling(_Assertion):
         self._allowed = _Allowed(allow)
 
     def _begin(self) -> None:
-        self._found: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._found: dict[tuple[Called, tuple[str, ...]], str] = {}
         super()._begin()
         self._replaced: list[calls.Replaced] = []
         try:
@@ -137,10 +137,9 @@ class no_connection_while_calling(_Assertion):
         held = self._watch.held()
         if not held or who in self._allowed:
             return
-        place = place_of_caller()
-        # A call goes through several doors and sockets: it is told once, as the first one knows it.
-        key = place, tuple(each.place for each in held)
-        self._found.setdefault(key, _described(who, place, held))
+        # A call sends and receives several times: it is told once.
+        key = who, tuple(each.place for each in held)
+        self._found.setdefault(key, _described(who, place_of_caller(), held))
 
     def _failure(self) -> str:
         if not self._found:

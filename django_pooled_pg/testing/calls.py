@@ -14,6 +14,7 @@ import pkgutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -85,6 +86,9 @@ _lock = Lock()
 _listeners: tuple[Listener, ...] = ()
 _replaced: list[Replaced] = []
 
+# Whether this context is in a call that was told: all that follows belongs to it.
+_inside: ContextVar[bool] = ContextVar("django_pooled_pg_inside_call", default=False)
+
 # What is sent to a client of this process' own servers is an answer. Their ports, and sockets that
 # are none of theirs: to find out takes some time.
 _served_ports: set[int] = set()
@@ -152,15 +156,35 @@ def _replace(owner: Any, name: str, who: Callable[..., Called | None]) -> Replac
 
 
 def _telling(function: Any, who: Callable[..., Called | None]) -> Any:
+    def tell(args: Any, kwargs: Any) -> bool:
+        caring = [listener for listener in _listeners if listener.cares()]
+        if not caring or _inside.get() or (called := who(*args, *kwargs.values())) is None:
+            return False
+        for listener in caring:
+            listener.called(called)
+        return True
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        caring = [listener for listener in _listeners if listener.cares()]
-        if caring and (called := who(*args, *kwargs.values())) is not None:
-            for listener in caring:
-                listener.called(called)
-        return function(*args, **kwargs)
+        if not tell(args, kwargs):
+            return function(*args, **kwargs)
+        token = _inside.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _inside.reset(token)
 
-    return call
+    @functools.wraps(function)
+    async def call_async(*args: Any, **kwargs: Any) -> Any:
+        if not tell(args, kwargs):
+            return await function(*args, **kwargs)
+        token = _inside.set(True)
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            _inside.reset(token)
+
+    return call_async if inspect.iscoroutinefunction(function) else call
 
 
 def _called_by_url(url_of: Callable[..., object], *args: Any) -> Called | None:

@@ -15,7 +15,9 @@ from django.db import connections
 
 from ..pooling.lease import Lease
 from ..pooling.pool import Pool
+from ..pooling.process.borrowers import Borrower, borrower
 from ..request_record import current, recording
+from ..request_scope import leave
 from ..wrapper import PooledDatabaseMixin
 from .as_if import AsIf
 from .holding import Held, why_held
@@ -56,6 +58,8 @@ class Watch:
         if not wrappers:
             of = "any alias" if self._using is None else f"alias {self._using!r}"
             raise ImproperlyConfigured(f"There is no pool to watch: DATABASES has none for {of}.")
+        # Django's test client doesn't always say that a request has ended.
+        leave(borrower())
         for wrapper, pool in wrappers:
             self._pools.append((pool, pool.returns_early))
             if self._return_at is not None:
@@ -129,7 +133,20 @@ class Watch:
         if current() is not self._record:
             return
         for as_if in self._as_if:
+            self._leave(as_if.borrower)
             as_if.request_ended()
-        for wrapper in connections.all(initialized_only=True):
-            if wrapper.alias in self._aliases and not wrapper.in_atomic_block:
-                wrapper.close()
+        for lease, _ in self._record.open_leases():
+            wrapper = lease.living_holder()
+            self._leave(lease.borrower)
+            if lease.borrower.in_request or not isinstance(wrapper, PooledDatabaseMixin):
+                continue
+            if lease.borrower is borrower():
+                wrapper.close_if_unusable_or_obsolete()
+            else:
+                lease.use.watcher = wrapper._self_ref
+                wrapper.give_back_unused(lease)
+
+    def _leave(self, who: Borrower) -> None:
+        # Of Django's asynchronous test client another thread says that the request has ended.
+        if who is not borrower():
+            leave(who)

@@ -16,6 +16,10 @@ from tests.support.processes import ROOT, environment
 
 SITE = ROOT / "tests" / "testing" / "site"
 NAME = "shop_of_tests"
+OPTIONS = (
+    *("-c", "/dev/null", "--confcutdir=.", "--ds=settings", "--strict-markers", "--reuse-db"),
+    *("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:ddtrace", "-rA", "--tb=short"),
+)
 
 RunPytest = Callable[..., tuple[dict[str, str], str]]
 
@@ -24,20 +28,19 @@ RunPytest = Callable[..., tuple[dict[str, str], str]]
 def running_pytest(database: dict[str, Any]) -> Iterator[RunPytest]:
     """Yield what runs pytest in the site, and returns each test's outcome and all of the output."""
     plain = {k: database[k] for k in ("ENGINE", "HOST", "PORT", "USER", "PASSWORD")}
-    databases = {"default": {**plain, "NAME": NAME, "OPTIONS": {"pool": {"max_size": 4}}}}
+    # Of its own in each process of pytest-xdist.
+    name = f"{NAME}_{connection.settings_dict['NAME']}"
+    databases = {"default": {**plain, "NAME": name, "OPTIONS": {"pool": {"max_size": 4}}}}
 
     def run(*arguments: str) -> tuple[dict[str, str], str]:
         done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-c", "/dev/null", "--confcutdir=.", "--ds=settings"),
-                *("--strict-markers", "-p", "no:cacheprovider", "-p", "no:randomly", "-rA", "--reuse-db"),
-                *("-p", "no:ddtrace", *arguments),
-            ],
+            [sys.executable, "-m", "pytest", *OPTIONS, *arguments],
             cwd=SITE,
             env=environment(
                 DATABASES=json.dumps(databases),
                 PYTHONPATH=f"{ROOT}:{SITE}",
                 PYTHONDONTWRITEBYTECODE="1",
+                PYTHONWARNINGS="",
             ),
             capture_output=True,
             text=True,
@@ -50,4 +53,14 @@ def running_pytest(database: dict[str, Any]) -> Iterator[RunPytest]:
 
     yield run
     with connection._nodb_cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS test_{NAME}")
+        cursor.execute(f"DROP DATABASE IF EXISTS test_{name}")
+    connection.close()
+
+
+def wrong(outcomes: dict[str, str]) -> dict[str, str]:
+    """Return those that are other than their names tell: `..._fails`."""
+
+    def expected(name: str) -> str:
+        return "FAILED" if re.sub(r"\[.*", "", name).endswith("_fails") else "PASSED"
+
+    return {name: outcome for name, outcome in outcomes.items() if outcome != expected(name)}

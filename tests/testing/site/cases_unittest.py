@@ -7,7 +7,7 @@ from django.test import LiveServerTestCase, TestCase, TransactionTestCase
 from shop import payments
 from shop.models import Order
 
-from django_pooled_pg.testing import PoolAssertions
+from django_pooled_pg import PoolAssertions
 
 
 class Assertions(PoolAssertions):

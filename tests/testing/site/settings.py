@@ -8,6 +8,7 @@ import os
 DATABASES = json.loads(os.environ["DATABASES"])
 INSTALLED_APPS = ["django.contrib.contenttypes", "django_pooled_pg", "shop"]
 MIDDLEWARE: list[str] = []
+STATIC_URL = "static/"
 ROOT_URLCONF = "shop.views"
 ALLOWED_HOSTS = ["testserver", "localhost"]
 SECRET_KEY = "only for tests"

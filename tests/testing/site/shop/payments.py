@@ -50,7 +50,7 @@ def charge() -> None:
 
 
 def talk_to_oneself() -> None:
-    """As asyncio does, to wake its loop; and a datagram, which nobody waits for."""
+    """As asyncio does, to wake its loop; a datagram, which nobody waits for; a server's answer."""
     one, other = socket.socketpair()
     with one, other:
         one.send(b"x")
@@ -58,3 +58,12 @@ def talk_to_oneself() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         datagrams.connect(("127.0.0.1", port))
         datagrams.send(b"x")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.socket()
+        # In a thread that nobody watches, as all clients of a server are.
+        connecting = threading.Thread(target=client.connect, args=[listening.getsockname()])
+        connecting.start()
+        accepted, _ = listening.accept()
+        connecting.join()
+        with client, accepted:
+            accepted.sendall(b"answer")
