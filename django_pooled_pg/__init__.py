@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .abandoned import cancel_if_abandoned, finish_if_abandoned
     from .announcing import connection_borrowed
     from .deadlines import deadline
+    from .monitoring.wait_spans import trace_waits
     from .pooling.errors import DeadlineExceeded, PoolExhausted, RequestAbandoned
     from .prewarming import prewarm
     from .returning import returning_connections, without_connection
@@ -34,6 +35,7 @@ __all__ = [
     "no_session_state",
     "prewarm",
     "returning_connections",
+    "trace_waits",
     "without_connection",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "abandoned": ("cancel_if_abandoned", "finish_if_abandoned"),
     "announcing": ("connection_borrowed",),
     "deadlines": ("deadline",),
+    "monitoring.wait_spans": ("trace_waits",),
     "pooling.errors": ("DeadlineExceeded", "PoolExhausted", "RequestAbandoned"),
     "prewarming": ("prewarm",),
     "returning": ("returning_connections", "without_connection"),
