@@ -76,11 +76,11 @@ def _assertions(item: pytest.Item) -> Iterator[AbstractContextManager[None]]:
 def _assertion(
     item: pytest.Item, name: str, args: Any, kwargs: Mapping[str, Any]
 ) -> AbstractContextManager[None]:
-    from . import testing
+    from .testing import assertions
 
     if name == _CALLING:
         kwargs = {**kwargs, "allow": [*kwargs.get("allow", ()), *item.config.getini(_ALLOWED)]}
-    assertion: AbstractContextManager[None] = getattr(testing, name)(*args, **kwargs)
+    assertion: AbstractContextManager[None] = getattr(assertions, name)(*args, **kwargs)
     return assertion
 
 

@@ -3,11 +3,6 @@
 - `assertions.py`: what tests use, and the words of failures;
 - `watch.py`: what a block did with pools, and holds now;
 - `as_if.py`: the same inside a transaction that is the test's, where nothing is really borrowed;
+- `holding.py`: why a connection would not go back;
 - `calls.py`: noticing outgoing calls.
 """
-
-from __future__ import annotations
-
-from .assertions import PoolAssertions, max_borrows, no_connection_while_calling, no_session_state
-
-__all__ = ["PoolAssertions", "max_borrows", "no_connection_while_calling", "no_session_state"]
