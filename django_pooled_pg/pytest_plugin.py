@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+# Hooks like that below came with it; the plugin must not keep older ones from running.
+_IS_KNOWN = pytest.version_tuple >= (8,)
 _CALLING = "no_connection_while_calling"
 _OPTION = "--no-connection-while-calling"
 _ALLOWED = "pooled_pg_allowed_calls"
@@ -28,6 +30,8 @@ _MARKERS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    if not _IS_KNOWN:
+        return
     parser.getgroup("django_pooled_pg").addoption(
         _OPTION,
         choices=("request", "transaction", "configured"),
@@ -42,14 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for name, text in _MARKERS.items():
+    for name, text in _MARKERS.items() if _IS_KNOWN else ():
         config.addinivalue_line("markers", name + text)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+def _watch(item: pytest.Item) -> Generator[None, object, object]:
     __tracebackhide__ = True
     return (yield from _within(list(_assertions(item))))
+
+
+if _IS_KNOWN:
+    pytest_runtest_call = pytest.hookimpl(wrapper=True)(_watch)
 
 
 def _within(

@@ -207,8 +207,8 @@ def _peer(sock: Any, *args: Any) -> Called | None:
         # An address is what connect() gets.
         address = args[0] if args and isinstance(args[0], tuple) else sock.getpeername()
         return None if _is_served(sock) else Called(str(address[0]), int(address[1]))
-    except OSError:
-        return None  # not connected
+    except (OSError, TypeError, ValueError):
+        return None  # not connected, or to no address that there is
 
 
 def _is_served(sock: Any) -> bool:

@@ -68,7 +68,7 @@ class Watch:
                 as_if = AsIf(wrapper, lease, to_request_end=not pool.returns_early)
                 self._as_if.append(as_if)
                 as_if.begin()
-            elif not wrapper.in_atomic_block:
+            elif wrapper.autocommit:
                 wrapper.close()  # what the set-up has left
         self._aliases = {pool.alias for pool, _ in self._pools}
         self._record = self._recording.enter_context(recording(with_places=True))
