@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
+from contextlib import ContextDecorator
 from pathlib import Path
 from types import FrameType
 
@@ -37,6 +39,8 @@ _BEGINNINGS = (
     os.path.join(sysconfig.get_path("stdlib"), "unittest", "case.py"),
     *(os.path.join(_PACKAGES[1], name, "") for name in ("_pytest", "pytest_django")),
 )
+# What a context manager makes of a function that it decorates, such as a view in `atomic`.
+_DECORATED = ContextDecorator()(lambda: None).__code__
 
 
 def place_of_caller() -> str:
@@ -53,6 +57,8 @@ def place_of_caller() -> str:
             break
         if not name.startswith(libraries()):
             return describe_frame(frame)
+        if frame.f_code is _DECORATED and (place := _place_of_decorated(frame)):
+            return place
         if name.startswith(_ORM):
             method = frame
         elif (
@@ -62,3 +68,11 @@ def place_of_caller() -> str:
         frame = frame.f_back
     found = library or method
     return describe_frame(found) if found is not None else ""
+
+
+def _place_of_decorated(frame: FrameType) -> str:
+    """Return where the application's function is that the frame is about to call, or `""`."""
+    code = getattr(inspect.unwrap(frame.f_locals.get("func", len)), "__code__", None)
+    if code is None or code.co_filename.startswith(libraries()):
+        return ""
+    return f"{code.co_filename}:{code.co_firstlineno} in {code.co_name}"

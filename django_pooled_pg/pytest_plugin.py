@@ -51,7 +51,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _watch(item: pytest.Item) -> Generator[None, object, object]:
-    __tracebackhide__ = True
     return (yield from _within(list(_assertions(item))))
 
 
@@ -62,12 +61,23 @@ if _IS_KNOWN:
 def _within(
     assertions: Sequence[AbstractContextManager[None]],
 ) -> Generator[None, object, object]:
-    __tracebackhide__ = True
     if not assertions:
         return (yield)
     first, *others = assertions
-    with first:
-        return (yield from _within(others))
+    first.__enter__()
+    try:
+        result = yield from _within(others)
+    except BaseException:
+        first.__exit__(*sys.exc_info())
+        raise
+    failure = ""
+    try:
+        first.__exit__(None, None, None)
+    except AssertionError as ex:
+        failure = str(ex)
+    if failure:
+        pytest.fail(failure, pytrace=False)  # it is no line of the test that fails
+    return result
 
 
 def _assertions(item: pytest.Item) -> Iterator[AbstractContextManager[None]]:
@@ -92,7 +102,6 @@ def _assertion(
 
 
 def _require_can_watch(item: pytest.Item, name: str) -> None:
-    __tracebackhide__ = True
     if not _can_watch(item):
         pytest.fail(
             f"The marker {name} can't watch a coroutine, which runs in a context of its own: "

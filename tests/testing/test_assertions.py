@@ -102,3 +102,14 @@ def test_what_changed_a_session_and_where(of_pytest: Ran) -> None:
         told = failure(of_pytest[1], f"test_session_state_fails[{mode}]")
         where = f"shop/views.py:{line('shop/views.py', 'SET work_mem')} in set_parameter"
         assert told == f"AssertionError: State is left in a session:\n'default': SET, at {where}"
+
+
+def test_a_marker_fails_in_the_same_words_alone(of_pytest: Ran) -> None:
+    _, _, told = of_pytest[1].partition("_ test_marked_calls_fails[without] _")
+    told = re.split(r"\n_{3,} ", told)[0].partition("\n")[2]
+    assert told.startswith(
+        "A connection is held during an outgoing call:\n  shop.payments.charge is "
+    )
+    assert told.count("is called at") == 1
+    # The view's, though a transaction around it has borrowed.
+    assert " in charge_in_transaction\n" in told.partition("'default' is held")[2]
