@@ -32,6 +32,10 @@ _Connection = psycopg.Connection[Any]
 set_attribute: Callable[[Any, str, Any], None] = object.__setattr__
 
 
+where: Callable[[], str] | None = None
+"""Says where in the code this thread is, since somebody in this process wants to know where sessions
+are changed (`request_record.py`)."""
+
 # The module that asks most often.
 _OF_CURSORS = vars(sys.modules[psycopg.Cursor.__mro__[1].__module__])
 
@@ -55,6 +59,8 @@ class Use:
     # What statements may have left behind, and the command of the first that did.
     effect: int = NOTHING
     reason: str = ""
+    # Where in the code that was; empty unless somebody wants to know.
+    changed_at: str = ""
     # Whether a statement was prepared by SQL.
     prepared = False
     # Whether psycopg's attributes may have changed.
@@ -111,6 +117,8 @@ class Use:
             self.effect = effect
         if effect >= CHANGES and not self.reason:
             self.reason = reason
+            if where is not None:
+                self.changed_at = where()
 
     def note_statement(self, sql: str, effect: int) -> None:
         """Note what a statement may leave behind."""
@@ -122,7 +130,8 @@ class Use:
 
     def forget_effect(self) -> None:
         """Take what was done so far as what is done to each session that is new."""
-        self.effect, self.reason, self.prepared, self.handled = NOTHING, "", False, False
+        self.effect, self.reason, self.changed_at = NOTHING, "", ""
+        self.prepared = self.handled = False
 
     def cursor_is_gone(self) -> None:
         """Note that a cursor was closed, or collected without that."""
