@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core.checks import register
 
+from . import driver as driver
+
 
 class PooledPgConfig(AppConfig):
     """`django_pooled_pg` in INSTALLED_APPS."""

@@ -20,6 +20,7 @@ from .pooling.errors import PoolExhausted
 from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
 from .pooling.process.borrowers import Borrower
+from .pooling.session import use
 from .pooling.session.statements import CHANGES
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Borrow:
     - `pinned`: whether it couldn't go back early because its session holds state;
     - `changed_by`: the first command or function that changed the session, such as `"SET"`;
     - `cleaned`: whether the session is rolled back or reset as it goes back (or would be, now);
-    - `place`: where the application borrowed; empty unless asked for.
+    - `place`: where the application borrowed; empty unless asked for;
+    - `changed_at`: where it first changed the session; likewise.
     """
 
     alias: str
@@ -52,6 +54,7 @@ class Borrow:
     changed_by: str = ""
     cleaned: bool = False
     place: str = ""
+    changed_at: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,9 +115,10 @@ class _Entry:
             worked=use.worked,
             returned=returned,
             pinned=lease.pinned,
-            changed_by=use.reason if use.effect >= CHANGES else "",
+            changed_by=(use.reason or "a statement") if use.effect >= CHANGES else "",
             cleaned=lease.pool.would_reset(lease),
             place=self.place,
+            changed_at=use.changed_at if use.effect >= CHANGES else "",
         )
 
 
@@ -156,6 +160,11 @@ class Record:
             )
             self._entries.append(entry)
         lent[0].on_return = entry.end
+
+    def open_leases(self) -> list[tuple[Lease, str]]:
+        """Return what hasn't gone back, and where it was borrowed, by when that was."""
+        entries = sorted(self._entries.copy(), key=lambda entry: entry.began)
+        return [(lease, e.place) for e in entries if (lease := e.lease) is not None]
 
     def borrows(self) -> list[Borrow]:
         """Return the borrows so far, in the order in which they began."""
@@ -204,6 +213,11 @@ async def borrow_for_task(pool: Pool, holder: HolderRef, who: TaskBorrower) -> L
     return lease
 
 
+def _where() -> str:
+    record = current()
+    return place_of_caller() if record is not None and record.with_places else ""
+
+
 @contextmanager
 def recording(*, with_places: bool = False) -> Iterator[Record]:
     """Record what this context does with pools; inside another `recording()`, in its record.
@@ -211,6 +225,8 @@ def recording(*, with_places: bool = False) -> Iterator[Record]:
     With `with_places`, also where in the code. Borrows that outlast it are followed to their end.
     """
     request_scope.borrow = _borrow
+    if with_places:
+        use.where = _where
     if (outer := current()) is not None:
         outer.with_places = outer.with_places or with_places
         yield outer

@@ -56,7 +56,8 @@ def _hide_constructors(
     app: Sphinx, what: str, name: str, obj: object, options: object, args: str, returns: str
 ) -> tuple[str, str] | None:
     # What users make themselves takes nothing, but for these.
-    made_here = what in ("class", "exception") and not name.endswith(("Collector", ".deadline"))
+    takes = ("Collector", ".deadline", ".max_borrows", "_calling", "_session_state")
+    made_here = what in ("class", "exception") and not name.endswith(takes)
     return ("", "") if made_here and args else None
 
 

@@ -23,7 +23,7 @@ else:
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The content type of what `exposition` returns."""
 
 
@@ -87,7 +87,7 @@ METRICS = (
 def exposition(reports: Sequence[ProcessReport], database: str | None = None) -> str:
     """Return the processes' figures in Prometheus's text format, version 0.0.4.
 
-    With `database`, pools of that alias only. `CONTENT_TYPE` is the fitting content type.
+    With `database`, pools of that alias only. `PROMETHEUS_CONTENT_TYPE` is the fitting content type.
     """
     families = {
         metric: [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]

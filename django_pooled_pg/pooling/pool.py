@@ -26,6 +26,7 @@ from .session.use import Use
 from .strays import Strays
 from .supply import Supply
 from .waiting import Waiting
+from .waits import told_of
 
 if TYPE_CHECKING:
     from .statistics import PoolStatistics
@@ -116,6 +117,7 @@ class Pool:
             self.waiting.require_wanted(since=now)
             now = monotonic()
 
+    @told_of
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
         ledger = self.ledger
         while True:

@@ -80,7 +80,7 @@ def metrics() -> HttpResponse:
         text, status = prometheus.exposition(client.collect()), 200
     except RuntimeDirError as ex:
         text, status = _no_answers(ex) + "\n", 503
-    return HttpResponse(text, status=status, content_type=prometheus.CONTENT_TYPE)
+    return HttpResponse(text, status=status, content_type=prometheus.PROMETHEUS_CONTENT_TYPE)
 
 
 @cache

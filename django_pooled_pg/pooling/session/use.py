@@ -32,6 +32,10 @@ _Connection = psycopg.Connection[Any]
 set_attribute: Callable[[Any, str, Any], None] = object.__setattr__
 
 
+where: Callable[[], str] | None = None
+"""Says where in the code this thread is, once somebody in this process wants to know where sessions
+are changed (`request_record.py`)."""
+
 # The module that asks most frequently.
 _OF_CURSORS = vars(sys.modules[psycopg.Cursor.__mro__[1].__module__])
 
@@ -55,6 +59,8 @@ class Use:
     # What statements may have left behind, and the command of the first that did.
     effect: int = NOTHING
     reason: str = ""
+    # Where in the code that was; empty unless somebody wants to know.
+    changed_at: str = ""
     # Whether a statement was prepared by SQL.
     prepared = False
     # Whether psycopg's attributes may have changed.
@@ -111,6 +117,8 @@ class Use:
             self.effect = effect
         if effect >= CHANGES and not self.reason:
             self.reason = reason
+            if where is not None:
+                self.changed_at = where()
 
     def note_statement(self, sql: str, effect: int) -> None:
         """Note what a statement may leave behind."""
@@ -121,8 +129,9 @@ class Use:
             self.prepared = self.prepared or prepares(sql)
 
     def forget_effect(self) -> None:
-        """Take what was done so far as what is done to each session that is new."""
-        self.effect, self.reason, self.prepared, self.handled = NOTHING, "", False, False
+        """Treat what was done so far as part of setting up a new session."""
+        self.effect, self.reason, self.changed_at = NOTHING, "", ""
+        self.prepared = self.handled = False
 
     def cursor_is_gone(self) -> None:
         """Note that a cursor was closed, or garbage-collected without that."""
