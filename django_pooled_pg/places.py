@@ -26,7 +26,7 @@ _PASSED_THROUGH = (
     os.path.join(_DJANGO, "utils", ""),
     os.path.join(Path(django.__file__).parents[1], "debug_toolbar", ""),
 )
-# What is further out is the server's or the test runner's, not the request's or the test's.
+# Frames further out belong to the server or the test runner, not to the request or the test.
 _BEGINNINGS = (
     *(
         os.path.join(_DJANGO, *path)
@@ -39,7 +39,7 @@ _BEGINNINGS = (
     os.path.join(sysconfig.get_path("stdlib"), "unittest", "case.py"),
     *(os.path.join(_PACKAGES[1], name, "") for name in ("_pytest", "pytest_django")),
 )
-# What a context manager makes of a function that it decorates, such as a view in `atomic`.
+# What a context manager turns a function into that it decorates, such as a view in `atomic`.
 _DECORATED = ContextDecorator()(lambda: None).__code__
 
 

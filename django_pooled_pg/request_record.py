@@ -38,9 +38,9 @@ class Borrow:
     - `error`: `"exhausted"`, or `"failed"` for any other; `""` if there was none;
     - `pinned`: whether it couldn't go back early because its session holds state;
     - `changed_by`: the first command or function that changed the session, such as `"SET"`;
-    - `cleaned`: whether the session is rolled back or reset as it goes back (or would be, now);
+    - `cleaned`: whether the session is rolled back or reset when it goes back (or would be now);
     - `place`: where the application borrowed; empty unless asked for;
-    - `changed_at`: where it first changed the session; likewise.
+    - `changed_at`: where it first changed the session; empty unless asked for.
     """
 
     alias: str
@@ -162,7 +162,7 @@ class Record:
         lent[0].on_return = entry.end
 
     def open_leases(self) -> list[tuple[Lease, str]]:
-        """Return what hasn't gone back, and where it was borrowed, by when that was."""
+        """Return the open leases, and where each was borrowed, in order of borrowing."""
         entries = sorted(self._entries.copy(), key=lambda entry: entry.began)
         return [(lease, e.place) for e in entries if (lease := e.lease) is not None]
 

@@ -87,7 +87,7 @@ METRICS = (
 def exposition(reports: Sequence[ProcessReport], database: str | None = None) -> str:
     """Return the processes' figures in Prometheus's text format, version 0.0.4.
 
-    With `database`, pools of that alias only. `PROMETHEUS_CONTENT_TYPE` is the fitting content type.
+    With `database`, pools of that alias only. `PROMETHEUS_CONTENT_TYPE` is the matching content type.
     """
     families = {
         metric: [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]

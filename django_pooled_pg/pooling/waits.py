@@ -1,4 +1,4 @@
-"""Owns telling somebody of borrowers' waits; a borrower that gets a connection at once doesn't come here."""
+"""Reports borrowers' waits; borrowers that get a connection at once don't come here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ on_wait: Callable[[Wait], None] | None = None
 def told_of(
     lend: Callable[Concatenate[Pool, P], Lease],
 ) -> Callable[Concatenate[Pool, P], Lease]:
-    """Let a method that waits for a connection tell of it."""
+    """Make a method that waits for a connection report its wait."""
 
     def lend_and_tell(pool: Pool, /, *args: P.args, **kwargs: P.kwargs) -> Lease:
         if on_wait is None:
@@ -78,5 +78,5 @@ def _tell(pool: Pool, seconds: float, holder: Holder | None, error: BaseExceptio
     try:
         if on_wait is not None:
             on_wait(wait)
-    except Exception:  # whoever is told: the borrower has its connection, or its own error
-        logger.exception("Pool %r: could not tell of a wait for a connection", pool.name)
+    except Exception:  # from the listener: the borrower has its connection, or its own error
+        logger.exception("Pool %r: could not report a wait for a connection", pool.name)
