@@ -35,7 +35,7 @@ def time_limit() -> Iterator[None]:
 
 
 def running(observer: psycopg.Connection[Any]) -> list[Any]:
-    sql = "SELECT pid FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+    sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query = %s AND state = 'active'"
     return observer.execute(sql, [QUERY]).fetchall()
 
 

@@ -161,7 +161,7 @@ def leaving_client(database: dict[str, Any], *, condition: str = "true") -> Iter
     done = threading.Event()
 
     def leave() -> None:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
         sql += f" AND state = 'active' AND {condition}"
         with connect(database) as observer:
             wait_until(lambda: done.is_set() or observer.execute(sql).fetchone() != (0,), 20)
@@ -335,7 +335,7 @@ def leave_async(url: str, database: dict[str, Any], method: str = "get") -> None
     async def leave() -> None:
         client = AsyncClient(raise_request_exception=False)
         request = asyncio.create_task(getattr(client, method)(url))
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = %s"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query = %s"
         with connect(database) as observer:
             await asyncio.to_thread(
                 wait_until, lambda: observer.execute(sql, [SLEEP]).fetchone() == (1,), 20
@@ -379,7 +379,7 @@ def test_in_an_async_stack(
 def test_in_an_async_stack_what_may_change_something_is_finished(database: dict[str, Any]) -> None:
     async def leave() -> None:
         request = asyncio.create_task(AsyncClient().post("/briefly"))
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE %s"
         with connect(database) as observer:
 
             def asleep(count: int) -> bool:
