@@ -52,6 +52,8 @@ WAYS = {AIO.key: "aio", BARE_ASYNC.key: "bare", ASYNC_BACKEND.key: "async_backen
 class AsyncSite(Site):
     """One contestant's site, in uvicorn."""
 
+    settings = "testproject.bench.async_settings"
+
     def command(self, workers: int, threads: int) -> list[str]:
         return [
             "uvicorn", "testproject.asgi:application", f"--host={HOST}", f"--port={self.port}",

@@ -92,6 +92,8 @@ def _measure(bench: Bench, case: Case, address: Settings) -> None:
 class Site:
     """One contestant's site, in gunicorn."""
 
+    settings = "testproject.bench.settings"
+
     def __init__(
         self,
         contestant: Contestant,
@@ -109,7 +111,7 @@ class Site:
         settings = database(contestant, address, size, self.application_name)
         command = [sys.executable, "-P", "-m", *self.command(workers, threads)]
         env = {
-            "DJANGO_SETTINGS_MODULE": "testproject.bench.settings",
+            "DJANGO_SETTINGS_MODULE": self.settings,
             "BENCH_DATABASE": json.dumps(settings),
             "BENCH_APP": contestant.app,
             "BENCH_TREE": contestant.tree,
