@@ -16,7 +16,7 @@ MEASURES ?=
 ROUNDS ?= 30
 BENCHED := $(VENV)/installed-bench
 # Each installed separately: one that doesn't install here must not keep the others out.
-RIVALS := django-async-backend django-db-connection-pool django-db-geventpool django-pg-real-pool gevent
+RIVALS := django-async-backend django-vpg[async] django-db-connection-pool django-db-geventpool django-pg-real-pool gevent
 
 .PHONY: demo test test-packages serve lint format docs test-all django-tests dist soak faults bench clean
 
@@ -115,7 +115,7 @@ $(PACKAGES): $(INSTALLED) tests/packages/requirements.txt
 $(BENCHED): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@for rival in $(RIVALS); do \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check $$rival || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$rival" || \
 			echo "$$rival doesn't install here; the benchmark goes on without it."; \
 	done
 	@touch $@

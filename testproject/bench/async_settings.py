@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from .settings import *  # noqa: F403  # as settings modules extend each other
 
-MIDDLEWARE: list[str] = []
+MIDDLEWARE = []

@@ -44,9 +44,25 @@ ASYNC_BACKEND = Contestant(
     module="django_async_backend",
     distribution="django-async-backend",
 )
-CONTESTANTS = (DJANGO, OURS, OURS_TRANSACTION, AIO, ASYNC_BACKEND, BARE_ASYNC)
+VPG = Contestant(
+    "vpg",
+    "django-vpg, async",
+    lambda size: {
+        "ENGINE": "django_vpg.backend",
+        "OPTIONS": {"pool": {"min_size": size, "max_size": size, "timeout": TIMEOUT}},
+    },
+    app="django_async_backend",
+    module="django_vpg",
+    distribution="django-vpg[async]",
+)
+CONTESTANTS = (DJANGO, OURS, OURS_TRANSACTION, AIO, ASYNC_BACKEND, VPG, BARE_ASYNC)
 # How each contestant's views query: see `async_views.WAYS`.
-WAYS = {AIO.key: "aio", BARE_ASYNC.key: "bare", ASYNC_BACKEND.key: "async_backend"}
+WAYS = {
+    AIO.key: "aio",
+    BARE_ASYNC.key: "bare",
+    ASYNC_BACKEND.key: "async_backend",
+    VPG.key: "async_backend",
+}
 
 
 class AsyncSite(Site):
