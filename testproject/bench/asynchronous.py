@@ -23,6 +23,7 @@ PAGES = (
     ("three queries with 50 ms of waiting between them", "queries=3&pause=0.025"),
     ("one query", "queries=1&pause=0"),
 )
+BETWEEN = f"{MANY} clients on {SIZE} connections: {PAGES[0][0]}"
 STREAMS = 60
 LEAVING, NEXT = 40, 10
 PATIENCE, LONG = 0.2, 5.0  # seconds

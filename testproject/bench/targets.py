@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from .asynchronous import AIO, BETWEEN, VPG
 from .contestants import DJANGO, DJANGO_CHECKED, OURS, OURS_TRANSACTION, PERSISTENT, PREWARMED
 from .figures import Case, median, ratio
 from .plan import ONE_QUERY, ORM_CASE, TEN_QUERIES, THREADS
@@ -112,3 +113,12 @@ def verdicts(cases: Iterable[Case]) -> Iterator[Verdict]:
         f"{start}: seconds until all sessions are idle",
         figure("abandoned", "", ours, "idle_s"), "<=", 1,
     )  # fmt: skip
+    start = "async, 200 clients, aio.connection()"
+    for what, key, limit in (
+        ("return_at=transaction", OURS_TRANSACTION.key, 1.15),
+        ("django-vpg", VPG.key, 0.9),
+    ):
+        yield Verdict(
+            f"{start}: requests/s relative to {what}",
+            times("async", BETWEEN, "rate", AIO.key, key), ">=", limit,
+        )  # fmt: skip
