@@ -36,8 +36,8 @@ def cause_of(error: Exception) -> Exception:
     return error.error if isinstance(error, ConnectFailed) else error
 
 
-class Wait:
-    """One borrower's wait. Times are `time.monotonic()` readings."""
+class Limits:
+    """What limits one borrower's wait. Times are `time.monotonic()` readings."""
 
     __slots__ = ("began", "deadline", "max_waiting", "work")
 
@@ -86,34 +86,30 @@ class Waiting:
 
         Raises what `Pool.borrow` raises.
         """
-        wait = self.begin(started)
+        limits = Limits(started, self._supply.config)
         while True:
             place: Gate | AnyBacking = self._supply.gate
             try:
-                self._pass_gate(wait)
+                self._pass_gate(limits)
                 place = backing = self._supply.opened()
-                connection = backing.borrow(wait.deadline - monotonic())
+                connection = backing.borrow(limits.deadline - monotonic())
             except PoolClosed:
-                wait.max_waiting = 0
+                limits.max_waiting = 0
             except IN_VAIN as ex:
-                raise self.failure(ex, place.waiting, wait) from cause_of(ex)
+                raise self.failure(ex, place.waiting, limits) from cause_of(ex)
             else:
-                wait.note_waited()
+                limits.note_waited()
                 return backing, connection
 
-    def begin(self, started: float) -> Wait:
-        """Begin a wait for the caller's work; it counts from `started` on."""
-        return Wait(started, self._supply.config)
-
-    def failure(self, error: Exception, waiting: int, wait: Wait) -> Exception:
+    def failure(self, error: Exception, waiting: int, limits: Limits) -> Exception:
         """Return what to raise when one of `IN_VAIN` has ended a wait."""
         if isinstance(error, ConnectFailed):
             # A copy: several borrowers may raise it at once, each with its own traceback.
             return copy.copy(error.error)
         assert isinstance(error, (PoolTimeout, TooManyRequests))
-        if wait.work is None or wait.work.is_wanted():
+        if limits.work is None or limits.work.is_wanted():
             return self.exhausted(error, waiting)
-        return self._unwanted(wait.work, wait.began)
+        return self._unwanted(limits.work, limits.began)
 
     def require_wanted(self, since: float) -> None:
         """Raise what `for_connection` raises if the caller's work isn't wanted any more.
@@ -128,13 +124,13 @@ class Waiting:
         what = "it no longer waits for a connection"
         return work.error(self._connector.stops, what, waiting=True)
 
-    def _pass_gate(self, wait: Wait) -> None:
+    def _pass_gate(self, limits: Limits) -> None:
         gate = self._supply.gate
-        wait.require_place(gate)
+        limits.require_place(gate)
         # Nobody wakes a borrower here when its work is no longer wanted.
-        patience = inf if wait.work is None else _PATIENCE
-        while not gate.pass_through(min(wait.deadline - monotonic(), patience)):
-            wait.require_time()
+        patience = inf if limits.work is None else _PATIENCE
+        while not gate.pass_through(min(limits.deadline - monotonic(), patience)):
+            limits.require_time()
 
     def exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
         """Count a borrower that gets nothing; return the error that says why."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
@@ -51,18 +52,26 @@ def told_of(
     """Make a method that waits for a connection report its wait."""
 
     def lend_and_tell(pool: Pool, /, *args: P.args, **kwargs: P.kwargs) -> Lease:
-        if on_wait is None:
+        with telling(pool):
             return lend(pool, *args, **kwargs)
-        began, holder, error = monotonic(), _holder(pool), None
-        try:
-            return lend(pool, *args, **kwargs)
-        except BaseException as ex:
-            error = ex
-            raise
-        finally:
-            _tell(pool, monotonic() - began, holder, error)
 
     return lend_and_tell
+
+
+@contextmanager
+def telling(pool: Pool) -> Iterator[None]:
+    """Report the wait that takes place inside."""
+    if on_wait is None:
+        yield
+        return
+    began, holder, error = monotonic(), _holder(pool), None
+    try:
+        yield
+    except BaseException as ex:
+        error = ex
+        raise
+    finally:
+        _tell(pool, monotonic() - began, holder, error)
 
 
 def _holder(pool: Pool) -> Holder | None:

@@ -13,7 +13,8 @@ from ..gate import Gate
 from ..lease import HolderRef, Lease
 from ..pool import Pool
 from ..session.session import session_of
-from ..waiting import IN_VAIN, Wait, cause_of
+from ..waiting import IN_VAIN, Limits, cause_of
+from ..waits import telling
 from .borrower import TaskBorrower
 from .claim import TaskClaim
 from .errand import in_thread
@@ -32,7 +33,8 @@ async def borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
     while True:
         lease = _lend_idle(pool, holder, who, now)
         if lease is None:
-            lease = await _lend_awaited(pool, started, holder, who)
+            with telling(pool):
+                lease = await _lend_awaited(pool, started, holder, who)
         if await _is_fit(pool, lease) and not lease.session.given_up:
             return lease
         pool.supply.drop_dead(lease, pool.check.is_unwanted)
@@ -80,31 +82,31 @@ def _lease(
 async def _connection(pool: Pool, started: float) -> tuple[AnyBacking, Connection]:
     """Return a connection and its backing, as `Waiting.for_connection` does."""
     waiting, supply = pool.waiting, pool.supply
-    wait = waiting.begin(started)
+    limits = Limits(started, supply.config)
     while True:
         place: Gate | AnyBacking = supply.gate
         try:
-            await _pass_gate(supply.gate, wait)
+            await _pass_gate(supply.gate, limits)
             backing = pool.ledger.backing
             if backing is None:
                 # Opening takes time, and notifies listeners.
                 backing = await in_thread(supply.opened)
             place = backing
-            connection = await _from_backing(backing, wait.deadline - monotonic())
+            connection = await _from_backing(backing, limits.deadline - monotonic())
         except PoolClosed:
-            wait.max_waiting = 0
+            limits.max_waiting = 0
         except IN_VAIN as ex:
-            raise waiting.failure(ex, place.waiting, wait) from cause_of(ex)
+            raise waiting.failure(ex, place.waiting, limits) from cause_of(ex)
         else:
-            wait.note_waited()
+            limits.note_waited()
             return backing, connection
 
 
-async def _pass_gate(gate: Gate, wait: Wait) -> None:
-    wait.require_place(gate)
+async def _pass_gate(gate: Gate, limits: Limits) -> None:
+    limits.require_place(gate)
     while not gate.is_open():
         await asyncio.sleep(_LOOK_EVERY)
-        wait.require_time()
+        limits.require_time()
 
 
 async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
