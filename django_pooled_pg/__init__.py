@@ -1,7 +1,7 @@
 """A Django database backend that lends each request a PostgreSQL connection from a pool.
 
-What is in `__all__` is public. All else in this package is private, whatever its name looks like, but
-for the paths that settings have: docs/api.md lists both.
+What is in `__all__` is public. Everything else in this package is private, whatever its name looks
+like, except for the paths that settings use: docs/api.md lists both.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ __all__ = [
 
 __version__ = "0.2.0"
 
-# Where each name is: that module is imported when somebody asks for the name.
+# Where each name is defined: that module is imported when somebody asks for the name.
 _HOMES = {
     "abandoned": "cancel_if_abandoned finish_if_abandoned",
     "aio": "aio",

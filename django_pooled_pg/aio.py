@@ -1,4 +1,4 @@
-"""Owns `connection()`: what lends the current task an asynchronous connection of an alias' pool."""
+"""`connection()` lends the current task an asynchronous connection from an alias's pool."""
 
 from __future__ import annotations
 
@@ -27,38 +27,40 @@ from .pooling.tasks.use import TaskUse
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the end of a block waits for what goes on with its connection.
+# Seconds that the end of a block waits for other users of its connection.
 _PATIENCE = 0.5
 
 
 class connection:
-    """Lend the current task a `psycopg.AsyncConnection` of an alias' pool::
+    """Lend the current task a `psycopg.AsyncConnection` from an alias's pool::
 
         async with aio.connection() as connection:
             cursor = await connection.execute("SELECT title FROM books WHERE id = %s", [7])
             title = (await cursor.fetchone())[0]
 
-    It is of the same pool that threads borrow from: the same limits, queue, and figures. It is in
-    autocommit mode, like Django's connections; with `atomic` the block is one transaction, committed
-    at its end or, if an exception leaves the block, rolled back. The connection goes back at the end
-    of the block; what is kept of it is of no use then. Each block has a connection of its own, and
-    shares a transaction with nothing else: neither with Django's ORM nor with a block around it.
+    It comes from the same pool that threads borrow from: the same limits, queue, and figures. It is
+    in autocommit mode, like Django's connections; with `atomic` the block is one transaction, which
+    is committed at its end or, if an exception leaves the block, rolled back. The connection goes
+    back at the end of the block; anything kept is useless then. Each block has its own connection,
+    and shares a transaction with nothing else: neither with Django's ORM nor with a block around
+    it.
 
-    Canceling the task cancels the statement that runs, in the server as well.
+    Canceling the task also cancels its running statement in the server.
 
     Raises what Django's connection raises when it connects: `PoolExhausted`, or the server's error
-    as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` where that is limited;
-    `ImproperlyConfigured` for an alias that has no pool; `RuntimeError` outside of asyncio.
+    as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` if the request or
+    block is limited; `ImproperlyConfigured` for an alias without a pool; `RuntimeError` outside
+    asyncio.
     """
 
-    # The pool's `Holder`.
+    # The attributes and methods of the pool's `Holder`.
     allow_thread_sharing = False
 
     def __init__(self, alias: str = DEFAULT_DB_ALIAS, *, atomic: bool = False) -> None:
         self._alias = alias
         self._atomic = atomic
         self._lease: Lease | None = None
-        # What receivers are told of now, in another thread.
+        # The lease that receivers hear of at the moment, in another thread.
         self._announcing: Lease | None = None
         self._transaction: Any = None
         self.owner = borrowers.borrower()
@@ -93,7 +95,7 @@ class connection:
             raise
 
     async def _announce(self, lease: Lease) -> None:
-        """Tell Django's receivers of the borrow, which may use the connection, as threads do."""
+        """Tell Django's receivers about the borrow; they may use the connection, as in threads."""
         is_told = lease.session.announced_to == connection_created.receivers
         if is_told and not connection_borrowed.receivers:
             return
@@ -126,7 +128,7 @@ class connection:
         lease, transaction = self._lease, self._transaction
         self._transaction = None
         try:
-            if lease is not None:  # it isn't, in a forked child
+            if lease is not None:  # it is None in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
             if transaction is not None:
                 return bool(await transaction.__aexit__(kind, error, traceback))
@@ -139,7 +141,7 @@ class connection:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.pool.give_back(lease)
-            # Its callback is for those that were never given back: it would wake a thread.
+            # Its callback is for leases that were never given back: it would wake a thread.
             lease.holder = None
 
     def holds(self, lease: Lease) -> bool:
@@ -147,7 +149,7 @@ class connection:
         return lease is self._lease or lease is self._announcing
 
     def give_back_unused(self, lease: Lease) -> None:
-        """Nothing: it has a lease as long as its block goes on."""
+        """Do nothing: it has a lease as long as its block goes on."""
 
     def lease_lost(self, *, by_fork: bool) -> None:
         """Forget the lease: it is the parent's (in a forked child), or was reclaimed."""
@@ -163,8 +165,8 @@ async def _borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
 
 
 async def _end_others(lease: Lease, use: TaskUse) -> None:
-    """Have no other task in the midst of something with the connection."""
-    # A generator that was just left may have been collected, and be about to end.
+    """Make sure that no other task is in the middle of something with the connection."""
+    # A generator that was just left may have been garbage-collected, and be about to end.
     if not use.lock.locked() or await _is_free(use.lock):
         return
     logger.warning(
@@ -179,14 +181,14 @@ async def _end_others(lease: Lease, use: TaskUse) -> None:
         logger.warning("Pool %r: a statement can't be canceled: %s", lease.pool.name, ex)
     if await _is_free(use.lock):
         return
-    # Who waits for the server learns of it, and is gone before the socket's number is another's.
+    # Whoever waits for the server notices, and is gone before the socket's number is reused.
     hang_up(use.quick)
     if not await _is_free(use.lock):
         use.break_lock()
 
 
 async def _is_free(lock: asyncio.Lock) -> bool:
-    """Wait until nobody has the lock, some time at most."""
+    """Wait until nobody has the lock, at most `_PATIENCE` seconds; tell whether so."""
     try:
         async with asyncio.timeout(_PATIENCE), lock:
             return True

@@ -1,4 +1,4 @@
-"""Owns the Django app: brings the commands and the checks; the engine works without it."""
+"""The Django app: adds the commands and the checks; the engine works without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns saying where in the code this thread is; knows no pool."""
+"""Says where in the code this thread is; knows no pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .pooling.lease import describe_frame, libraries
 _DJANGO = os.path.join(Path(django.__file__).parent, "")
 _ORM = os.path.join(_DJANGO, "db", "")
 _PACKAGES = (_DJANGO, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-# Everything passes through these, so they tell nothing.
+# Everything passes through these, so they say nothing.
 _PASSED_THROUGH = (
     os.path.join(Path(asgiref.__file__).parent, ""),
     os.path.join(Path(__file__).parent, ""),
@@ -26,7 +26,7 @@ _PASSED_THROUGH = (
     os.path.join(_DJANGO, "utils", ""),
     os.path.join(Path(django.__file__).parents[1], "debug_toolbar", ""),
 )
-# What is further out is the server's or the test runner's, not the request's or the test's.
+# Frames further out belong to the server or the test runner, not to the request or the test.
 _BEGINNINGS = (
     *(
         os.path.join(_DJANGO, *path)
@@ -39,15 +39,15 @@ _BEGINNINGS = (
     os.path.join(sysconfig.get_path("stdlib"), "unittest", "case.py"),
     *(os.path.join(_PACKAGES[1], name, "") for name in ("_pytest", "pytest_django")),
 )
-# What a context manager makes of a function that it decorates, such as a view in `atomic`.
+# What a context manager turns a function into that it decorates, such as a view in `atomic`.
 _DECORATED = ContextDecorator()(lambda: None).__code__
 
 
 def place_of_caller() -> str:
     """Return `"file:line in function"` of the application's innermost frame in this thread.
 
-    Where it has none (the ORM's async methods run in another thread, middleware may query by
-    itself): of the library that queries; at least of the ORM's method. `""` if there is nothing.
+    Without one (the ORM's async methods run in another thread, middleware may query on its own),
+    it is that of the library that queries, or at least the ORM's method. `""` if there is none.
     """
     library = method = None
     frame: FrameType | None = sys._getframe(1)

@@ -1,7 +1,7 @@
-"""Owns what pytest is told of the assertions of `testing`; imports no Django before a test asks.
+"""Tells pytest about the assertions of `testing`; imports no Django before a test asks for it.
 
-pytest imports it in each environment that has this package: it must cost those nothing who don't
-use it.
+pytest imports this in each environment that has this package, so it must cost nothing to those who
+don't use it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-# Hooks like that below came with it; the plugin must not keep older ones from running.
+# Hooks like the one below came with pytest 8; the plugin must not break older versions.
 _IS_KNOWN = pytest.version_tuple >= (8,)
 _CALLING = "no_connection_while_calling"
 _OPTION = "--no-connection-while-calling"
@@ -76,7 +76,7 @@ def _within(
     except AssertionError as ex:
         failure = str(ex)
     if failure:
-        pytest.fail(failure, pytrace=False)  # it is no line of the test that fails
+        pytest.fail(failure, pytrace=False)  # no line of the test is at fault
     return result
 
 

@@ -1,4 +1,4 @@
-"""Fails when a name of Django's that isn't documented, and that we rely on, moves.
+"""Fails when an undocumented name of Django's that we rely on moves.
 
 All of them are used in `wrapper/`, `cursor_wrapper.py`, `announcing.py`, `opening.py`, `client.py`,
 `testing/` and `around_connect.py`; `tests/test_around_connect.py` has what the last one needs.

@@ -1,4 +1,4 @@
-"""Where in the code a borrow comes from, as its record says it."""
+"""Where in the code a borrow comes from, according to its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users may import: that it is there, documented, and nothing else is."""
+"""What users may import exists and is documented; nothing else is public."""
 
 from __future__ import annotations
 

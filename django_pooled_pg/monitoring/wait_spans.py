@@ -1,4 +1,4 @@
-"""Owns OpenTelemetry's spans of waits for a connection; made when a wait is over."""
+"""OpenTelemetry's spans for waits for a connection; each is made when its wait is over."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _HOLDER = "pooled_pg.held_longest."
 
 
 def trace_waits(tracer_provider: TracerProvider | None = None, *, threshold: float = 0.001) -> None:
-    """Make a span of each wait for a connection that takes `threshold` seconds or more.
+    """Make a span for each wait for a connection that takes `threshold` seconds or more.
 
-    It belongs to the span that is current where somebody borrows. Without `tracer_provider` by the
-    global one, be it set before or after. Once before a fork is enough for all children; what is
-    said last holds. Borrowers that find an idle connection pay nothing. Raises
-    `ImproperlyConfigured` where OpenTelemetry is not installed, `ValueError` for a threshold that is
-    negative.
+    Its parent is the span that is current when somebody borrows. Without `tracer_provider`, the
+    global one is used, whether it is set before or after. One call before a fork is enough for all
+    children; the last call counts. Borrowers that find an idle connection pay nothing. Raises
+    `ImproperlyConfigured` if OpenTelemetry is not installed, and `ValueError` for a negative
+    threshold.
     """
     try:
         from opentelemetry import trace

@@ -1,9 +1,10 @@
-"""Owns telling somebody of borrowers' waits; a borrower that gets a connection at once doesn't come here."""
+"""Reports borrowers' waits; borrowers that get a connection at once don't come here."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
@@ -48,21 +49,29 @@ on_wait: Callable[[Wait], None] | None = None
 def told_of(
     lend: Callable[Concatenate[Pool, P], Lease],
 ) -> Callable[Concatenate[Pool, P], Lease]:
-    """Let a method that waits for a connection tell of it."""
+    """Make a method that waits for a connection report its wait."""
 
     def lend_and_tell(pool: Pool, /, *args: P.args, **kwargs: P.kwargs) -> Lease:
-        if on_wait is None:
+        with telling(pool):
             return lend(pool, *args, **kwargs)
-        began, holder, error = monotonic(), _holder(pool), None
-        try:
-            return lend(pool, *args, **kwargs)
-        except BaseException as ex:
-            error = ex
-            raise
-        finally:
-            _tell(pool, monotonic() - began, holder, error)
 
     return lend_and_tell
+
+
+@contextmanager
+def telling(pool: Pool) -> Iterator[None]:
+    """Report the wait that takes place inside."""
+    if on_wait is None:
+        yield
+        return
+    began, holder, error = monotonic(), _holder(pool), None
+    try:
+        yield
+    except BaseException as ex:
+        error = ex
+        raise
+    finally:
+        _tell(pool, monotonic() - began, holder, error)
 
 
 def _holder(pool: Pool) -> Holder | None:
@@ -78,5 +87,5 @@ def _tell(pool: Pool, seconds: float, holder: Holder | None, error: BaseExceptio
     try:
         if on_wait is not None:
             on_wait(wait)
-    except Exception:  # whoever is told: the borrower has its connection, or its own error
-        logger.exception("Pool %r: could not tell of a wait for a connection", pool.name)
+    except Exception:  # from the listener: the borrower has its connection, or its own error
+        logger.exception("Pool %r: could not report a wait for a connection", pool.name)

@@ -1,8 +1,8 @@
-"""Owns what would be borrowed if a test's own transaction weren't around the code.
+"""Works out what would be borrowed if a test's own transaction weren't around the code.
 
-That transaction holds one connection from begin to end, so nothing is really borrowed or given
-back inside. But code shows what it needs: a statement would borrow; the last cursor that closes
-would give back, unless an atomic block of the code's own, or what it left in the session, keeps the
+That transaction holds one connection from start to finish, so nothing is really borrowed or given
+back inside it. But code shows what it needs: a statement would borrow; closing the last cursor
+would give back, unless the code's own atomic block, or what it left in the session, keeps the
 connection.
 """
 
@@ -19,9 +19,9 @@ from .holding import Held, own_blocks, why_held
 
 
 class AsIf:
-    """The borrows of one connection that is in a transaction which was there before.
+    """The borrows of one connection that is in a transaction from before.
 
-    With `to_request_end` as with `return_at="request"`.
+    `to_request_end`: as with `return_at="request"`.
     """
 
     def __init__(self, wrapper: Any, lease: Lease, *, to_request_end: bool) -> None:
@@ -35,7 +35,7 @@ class AsIf:
         self._outer_blocks = len(wrapper.atomic_blocks)
         self._outer_cursors = len(self.use.open_cursors)
         self._borrowed = False
-        # Whether the statement that runs is the SAVEPOINT of an atomic block that begins: it isn't
+        # Whether the running statement is the SAVEPOINT of an atomic block that begins, which isn't
         # among the connection's blocks yet.
         self._begins_block = False
 
@@ -44,7 +44,7 @@ class AsIf:
         self._before = (use.effect, use.reason, use.changed_at, use.prepared, use.handled)
         self._doubt_before = use.doubt
         self._watcher_before, self._asked_for_before = use.watcher, wrapper._asked_for
-        # What is there already isn't the code's doing.
+        # What was there before isn't the code's doing.
         use.forget_effect()
         wrapper._asked_for = False
         use.watcher = lambda: self
@@ -78,7 +78,7 @@ class AsIf:
         return ""
 
     def unused(self) -> None:
-        """The last open cursor was closed: see `Watcher`."""
+        """Note that the last open cursor was closed: see `Watcher`."""
         if self._begins_block:
             self._begins_block = False
         else:
@@ -107,7 +107,7 @@ class AsIf:
     ) -> Any:
         is_savepoint = isinstance(sql, str) and sql.startswith("SAVEPOINT ")
         self._begins_block = is_savepoint and not own_blocks(self._wrapper, self._outer_blocks)
-        # How an atomic block ends: it isn't among the connection's blocks any more.
+        # An atomic block ends this way: it is no longer among the connection's blocks.
         is_end = isinstance(sql, str) and sql.startswith(("RELEASE SAVEPOINT ", "ROLLBACK TO "))
         if not self._borrowed and not is_end:
             self._borrowed = True

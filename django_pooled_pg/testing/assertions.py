@@ -1,4 +1,4 @@
-"""Owns the assertions that tests use, and the words in which they fail."""
+"""The assertions that tests use, and the messages with which they fail."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Assertion:
         self._watch = Watch(using, return_at)
 
     def _begin(self) -> None:
-        # Anew, so that one may be used for several blocks.
+        # A new one, so that an assertion can be used for several blocks.
         self._watch = Watch(self._using, self._return_at)
         self._watch.begin()
 
@@ -47,7 +47,7 @@ class _Assertion:
         if failure:
             raise AssertionError(failure)
 
-    # In the thread that runs Django's synchronous code: it is the one that holds connections.
+    # In the thread that runs Django's synchronous code, since that one holds the connections.
 
     async def __aenter__(self) -> None:
         await sync_to_async(self.__enter__, thread_sensitive=True)()
@@ -68,7 +68,7 @@ class max_borrows(_Assertion):
         with max_borrows(1):
             client.get("/report/")
 
-    `using`: an alias; all of them by default, each for itself. `return_at`: count as if that were
+    `using`: an alias; by default all aliases, each by itself. `return_at`: count as if that were
     the pools' setting.
     """
 
@@ -95,10 +95,10 @@ class no_connection_while_calling(_Assertion):
         with no_connection_while_calling():
             client.post("/orders/")
 
-    Each of `functions` is the dotted path of one whose calls are outgoing ones, too, such as
-    `"shop.payments.charge"`, be it a mock's. `allow`: hosts that may be called, such as `"redis"`
-    or `"127.0.0.1:6379"`. `using`: an alias; all of them by default. `return_at`: as if that were
-    the pools' setting.
+    Each of `functions` is the dotted path of a function whose calls count as outgoing ones, too,
+    such as `"shop.payments.charge"`, even if it is a mock. `allow`: hosts that may be called, such
+    as `"redis"` or `"127.0.0.1:6379"`. `using`: an alias; all of them by default. `return_at`: as
+    if that were the pools' setting.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class no_connection_while_calling(_Assertion):
         held = self._watch.held()
         if not held or who in self._allowed:
             return
-        # A call sends and receives several times: it is told once.
+        # A call sends and receives several times, but is reported once.
         key = who, tuple(each.place for each in held)
         self._found.setdefault(key, _described(who, place_of_caller(), held))
 
@@ -154,12 +154,13 @@ class no_connection_while_calling(_Assertion):
 
 
 class no_session_state(_Assertion):
-    """Fail if a block leaves state in a session: a `SET`, an advisory lock, a temporary table, ... ::
+    """Fail if a block leaves state in a session: a `SET`, an advisory lock, a temporary table, ...
+    ::
 
         with no_session_state():
             client.get("/report/")
 
-    Such a session has to be reset, and is pinned to its borrower with `return_at="transaction"`.
+    Such a session has to be reset, and with `return_at="transaction"` it is pinned to its borrower.
     `using`: an alias; all of them by default.
     """
 
@@ -175,7 +176,7 @@ class no_session_state(_Assertion):
 
 
 class PoolAssertions:
-    """The same for `unittest`: a mixin for a `TestCase`, whose methods are used with `with`."""
+    """The same for `unittest`: a mixin for a `TestCase`; use its methods with `with`."""
 
     def assertMaxBorrows(
         self, n: int, *, using: str | None = None, return_at: ReturnAt | None = None
@@ -220,7 +221,7 @@ def _addresses(entry: str) -> Iterable[tuple[str, int | None]]:
     host = host.strip("[]")
     port = int(port_text) if port_text else None
     yield host, port
-    with suppress(OSError):  # a name that nobody knows is no address's
+    with suppress(OSError):  # a name that can't be resolved has no address
         for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             yield str(address[0]), port
 

@@ -1,8 +1,8 @@
-"""Owns noticing outgoing calls: where a thread talks to another service, and may wait for it.
+"""Notices outgoing calls: where a thread talks to another service, and may wait for it.
 
-Two seams. Python's TCP sockets, which all clients written in Python use, with connections that were
-kept alive, too; libpq's are none of them, so the database's own never count. And the front doors
-of common clients, since tests often put something in the place of what is behind.
+It watches two places. One is Python's TCP sockets, which all clients written in Python use, even
+for connections that were kept alive; libpq doesn't use them, so the database's own never count. The
+other is the entry points of common clients, since tests often replace what is behind those.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Listener(Protocol):
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _OF_SOCKETS = ("connect", "connect_ex", "send", "sendall", "recv", "recv_into")
-# Module, class, method, and the URL that a call of it is for.
+# Module, class, method, and the URL that a call of the method is for.
 _DOORS: tuple[tuple[str, str, str, Callable[..., object]], ...] = (
     ("requests.sessions", "Session", "send", lambda self, request: request.url),
     ("httpx", "Client", "send", lambda self, request: request.url),
@@ -63,40 +63,40 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """A function that was replaced: where it is, by what, and what was there."""
+    """A function that was replaced: where it is, our replacement, and what was there."""
 
     owner: Any
     name: str
     ours: Any
     was: Any
-    # Whether it was the owner's, not inherited.
+    # Whether it was the owner's own, not inherited.
     was_own: bool
 
     def put_back(self) -> None:
         if inspect.getattr_static(self.owner, self.name, None) is not self.ours:
-            return  # somebody has put something around it, which goes on to call it
+            return  # somebody has wrapped ours, and the wrapper goes on calling it
         if self.was_own:
             setattr(self.owner, self.name, self.was)
         else:
             delattr(self.owner, self.name)
 
 
-# Guards what follows, but reading `_listeners`, which is replaced whole.
+# Guards what follows, except for reading `_listeners`, which is replaced as a whole.
 _lock = Lock()
 _listeners: tuple[Listener, ...] = ()
 _replaced: list[Replaced] = []
 
-# Whether this context is in a call that was told: all that follows belongs to it.
+# Whether this context is inside a reported call: everything that follows belongs to that.
 _inside: ContextVar[bool] = ContextVar("django_pooled_pg_inside_call", default=False)
 
-# What is sent to a client of this process' own servers is an answer. Their ports, and sockets that
-# are none of theirs: to find out takes some time.
+# What is sent to a client of this process's own servers is an answer, not a call. These are their
+# ports, and the sockets that aren't theirs, because finding out takes some time.
 _served_ports: set[int] = set()
 _others: WeakSet[Any] = WeakSet()
 
 
 def listen(listener: Listener) -> None:
-    """Tell `listener` of each call from now on."""
+    """Tell `listener` about each call from now on."""
     global _listeners
     with _lock:
         if not _listeners:
@@ -116,7 +116,7 @@ def forget(listener: Listener) -> None:
 
 
 def watch_function(path: str) -> Replaced:
-    """Take each call of the function at a dotted path for an outgoing one.
+    """Treat each call of the function at a dotted path as an outgoing one.
 
     Raises what importing it raises, or `AttributeError`.
     """
@@ -131,7 +131,7 @@ def watch_function(path: str) -> Replaced:
 def _install() -> Iterator[Replaced]:
     for name in _OF_SOCKETS:
         yield _replace(socket.socket, name, _peer)
-    # TLS goes past the methods of sockets.
+    # TLS bypasses the methods of plain sockets.
     if (ssl_socket := getattr(sys.modules.get("ssl"), "SSLSocket", None)) is not None:
         for name in {*_OF_SOCKETS, "read", "write"} & set(vars(ssl_socket)):
             yield _replace(ssl_socket, name, _peer)
@@ -147,7 +147,7 @@ def _replace(owner: Any, name: str, who: Callable[..., Called | None]) -> Replac
     if isinstance(was, staticmethod | classmethod):
         ours = type(was)(_telling(was.__func__, who))
     elif inspect.isclass(owner) and not hasattr(type(was), "__get__"):
-        ours = staticmethod(_telling(was, who))  # a mock, for example, that gets no `self`
+        ours = staticmethod(_telling(was, who))  # for example a mock, which gets no `self`
     else:
         ours = _telling(was, who)
     replaced = Replaced(owner, name, ours, was, was_own=name in vars(owner))
@@ -192,7 +192,7 @@ def _called_by_url(url_of: Callable[..., object], *args: Any) -> Called | None:
         url = urlsplit(str(url_of(*_leading(url_of, args))))
         return Called(url.hostname, url.port or _PORTS.get(url.scheme)) if url.hostname else None
     except (AttributeError, IndexError, TypeError, ValueError):
-        return None  # another than the one that is known: its sockets tell
+        return None  # the client isn't as we know it: its sockets tell
 
 
 def _leading(function: Callable[..., object], args: Sequence[Any]) -> Sequence[Any]:
@@ -204,15 +204,15 @@ def _peer(sock: Any, *args: Any) -> Called | None:
     try:
         if sock.family not in _INTERNET or sock.type != socket.SOCK_STREAM:
             return None
-        # An address is what connect() gets.
+        # connect() gets an address.
         address = args[0] if args and isinstance(args[0], tuple) else sock.getpeername()
         return None if _is_served(sock) else Called(str(address[0]), int(address[1]))
     except (OSError, TypeError, ValueError):
-        return None  # not connected, or to no address that there is
+        return None  # not connected, or the address doesn't exist
 
 
 def _is_served(sock: Any) -> bool:
-    """Tell whether a server of this process has accepted it, as Django's live server does."""
+    """Tell whether a server of this process accepted it, as Django's live server does."""
     if sock in _others:
         return False
     port = sock.getsockname()[1]
@@ -225,7 +225,7 @@ def _is_served(sock: Any) -> bool:
 
 
 def _listening() -> set[int]:
-    # By type(): some objects do all kinds of things when they are asked for their __class__.
+    # By type(): asking some objects for their __class__ has side effects.
     sockets: list[Any] = [o for o in gc.get_objects() if issubclass(type(o), socket.socket)]
     ports = set()
     for each in sockets:

@@ -1,4 +1,4 @@
-"""Owns saying why a connection would not go back at this moment; changes nothing."""
+"""Says why a connection would not go back at this moment; changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Held:
 
 
 def own_blocks(wrapper: Any, outer: int = 0) -> int:
-    """Return how many atomic blocks there are beyond the `outer` ones and those of a `TestCase`."""
+    """Return the number of atomic blocks beyond the `outer` ones and those of a `TestCase`."""
     blocks = wrapper.atomic_blocks[outer:]
     return sum(not getattr(block, "_from_testcase", False) for block in blocks)
 

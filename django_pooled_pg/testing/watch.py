@@ -1,6 +1,6 @@
-"""Owns what a block of a test does with pools: what it borrows, holds, and leaves in sessions.
+"""Watches what a block of a test does with pools: what it borrows, holds, and leaves in sessions.
 
-Where the test is in a transaction of its own, what the block would do without that: see `as_if.py`.
+If the test is in a transaction of its own, what the block would do without that: see `as_if.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Change:
 class Watch:
     """Watches this context's use of pools from `begin()` to `end()`.
 
-    `using` is an alias, or `None` for all. With `return_at` as if the pools had that setting.
+    `using` is an alias, or `None` for all. With `return_at`, as if the pools had that setting.
     """
 
     def __init__(self, using: str | None, return_at: ReturnAt | None) -> None:
@@ -69,11 +69,11 @@ class Watch:
                 self._as_if.append(as_if)
                 as_if.begin()
             elif wrapper.autocommit:
-                wrapper.close()  # what the set-up has left
+                wrapper.close()  # left over from the set-up
         self._aliases = {pool.alias for pool, _ in self._pools}
         self._record = self._recording.enter_context(recording(with_places=True))
         self._earlier = len(self._record.borrows())
-        # Django's test client keeps it from doing so.
+        # Django's test client disconnects what would otherwise return connections.
         request_finished.connect(self._request_ended, weak=False)
 
     def end(self) -> None:
@@ -86,7 +86,7 @@ class Watch:
 
     @property
     def is_as_if(self) -> bool:
-        """Whether anything is told as it would be without the test's transaction."""
+        """Whether anything is reported as it would be without the test's transaction."""
         return bool(self._as_if)
 
     def borrows(self) -> dict[str, list[str]]:
@@ -147,6 +147,6 @@ class Watch:
                 wrapper.give_back_unused(lease)
 
     def _leave(self, who: Borrower) -> None:
-        # Of Django's asynchronous test client another thread says that the request has ended.
+        # With Django's asynchronous test client, another thread says that the request has ended.
         if who is not borrower():
             leave(who)

@@ -1,4 +1,4 @@
-"""Owns the views of the async measure: the same queries, asked in each way that a contestant has."""
+"""The views of the async measure: the same queries, run in each way that a contestant offers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.urls import path
 
 
 async def _in_thread(sql: str) -> None:
-    """As the ORM's own asynchronous methods do it."""
+    """Queries as the ORM's own asynchronous methods do."""
 
     def query() -> None:
         with connection.cursor() as cursor:
@@ -77,7 +77,7 @@ WAYS: dict[str, Callable[[str], Awaitable[None]]] = {
 
 
 async def page(request: HttpRequest, way: str) -> HttpResponse:
-    """Ask as many `queries`, with a `pause` of seconds between two."""
+    """Run that many `queries`, with a `pause` in seconds between them."""
     queries, pause = int(request.GET["queries"]), float(request.GET["pause"])
     for number in range(queries):
         if number:
@@ -87,7 +87,7 @@ async def page(request: HttpRequest, way: str) -> HttpResponse:
 
 
 async def long(request: HttpRequest, way: str) -> HttpResponse:
-    """Ask a query that takes as many `seconds`."""
+    """Run a query that takes `seconds`."""
     await WAYS[way](f"SELECT pg_sleep({float(request.GET['seconds'])})")
     return HttpResponse("done")
 

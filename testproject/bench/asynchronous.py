@@ -1,4 +1,4 @@
-"""Owns the measure of async views: under uvicorn, with more clients than connections."""
+"""Measures async views under uvicorn, with more clients than connections."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from .sites import HOST, Site, site
 
 SIZE = 10
 MANY, FEW = 200, 8
-# Three queries with 50 ms of something else, one query alone.
+# Three queries with 50 ms of something else in between; a single query.
 PAGES = (
     ("three queries with 50 ms of waiting between them", "queries=3&pause=0.025"),
     ("one query", "queries=1&pause=0"),
 )
+BETWEEN = f"{MANY} clients on {SIZE} connections: {PAGES[0][0]}"
 STREAMS = 60
 LEAVING, NEXT = 40, 10
 PATIENCE, LONG = 0.2, 5.0  # seconds
@@ -44,13 +45,31 @@ ASYNC_BACKEND = Contestant(
     module="django_async_backend",
     distribution="django-async-backend",
 )
-CONTESTANTS = (DJANGO, OURS, OURS_TRANSACTION, AIO, ASYNC_BACKEND, BARE_ASYNC)
-# How each one's views ask: `async_views.WAYS`.
-WAYS = {AIO.key: "aio", BARE_ASYNC.key: "bare", ASYNC_BACKEND.key: "async_backend"}
+VPG = Contestant(
+    "vpg",
+    "django-vpg, async",
+    lambda size: {
+        "ENGINE": "django_vpg.backend",
+        "OPTIONS": {"pool": {"min_size": size, "max_size": size, "timeout": TIMEOUT}},
+    },
+    app="django_async_backend",
+    module="django_vpg",
+    distribution="django-vpg[async]",
+)
+CONTESTANTS = (DJANGO, OURS, OURS_TRANSACTION, AIO, ASYNC_BACKEND, VPG, BARE_ASYNC)
+# How each contestant's views query: see `async_views.WAYS`.
+WAYS = {
+    AIO.key: "aio",
+    BARE_ASYNC.key: "bare",
+    ASYNC_BACKEND.key: "async_backend",
+    VPG.key: "async_backend",
+}
 
 
 class AsyncSite(Site):
     """One contestant's site, in uvicorn."""
+
+    settings = "testproject.bench.async_settings"
 
     def command(self, workers: int, threads: int) -> list[str]:
         return [
@@ -147,7 +166,7 @@ def _streams(bench: Bench, sites: dict[str, Site], errors: dict[str, str]) -> Ca
 
 
 async def _count_served(port: int, path: str) -> int:
-    """Return how many of so many clients get three events within 4 seconds."""
+    """Return how many of the clients get three events within 4 seconds."""
 
     async def one() -> bool:
         reader, writer = await asyncio.open_connection(HOST, port)

@@ -1,4 +1,4 @@
-"""Owns the addresses of the site under load: the site's own, and a query that takes long."""
+"""The addresses of the site under load: the site's own, and a query that takes long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.urls import include, path
 
 
 def long_query(request: HttpRequest) -> HttpResponse:
-    """Run a query for as many `seconds`."""
+    """Run a query that takes `seconds`."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(%s)", [float(request.GET["seconds"])])
     return HttpResponse("done")

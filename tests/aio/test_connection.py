@@ -20,6 +20,7 @@ from django.db import OperationalError, transaction
 from django.db.backends.signals import connection_created
 
 from django_pooled_pg import DeadlineExceeded, PoolExhausted, aio, connection_borrowed, deadline
+from django_pooled_pg.pooling import waits
 from django_pooled_pg.request_record import recording
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
 from tests.soak.child import run_in_child
@@ -434,7 +435,7 @@ def test_a_deadline_ends_the_wait_and_the_statement(make_alias: MakeAlias) -> No
                 async with deadline(0.2):
                     await connection.execute("SELECT pg_sleep(30)")
             assert await pid_of(connection) == pid
-            with pytest.raises(DeadlineExceeded, match="waits for a connection no more"):
+            with pytest.raises(DeadlineExceeded, match="no longer waits for a connection"):
                 async with deadline(0.2), aio.connection(wrapper.alias):
                     pass
             async with deadline(0.05):
@@ -456,3 +457,24 @@ def test_nothing_is_logged_where_all_is_well(
     with caplog.at_level(logging.INFO, "django_pooled_pg"):
         asyncio.run(hold_briefly(wrapper))
     assert caplog.text == ""
+
+
+def test_a_wait_is_reported_as_that_of_a_thread(
+    make_alias: MakeAlias, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = make_alias({"max_size": 1, "timeout": 0.2})
+    told: list[waits.Wait] = []
+    monkeypatch.setattr(waits, "on_wait", told.append)
+
+    async def use() -> None:
+        async with aio.connection(wrapper.alias):
+            with suppress(PoolExhausted):
+                async with aio.connection(wrapper.alias):
+                    pass
+
+    asyncio.run(use())
+    opening, waiting = told
+    assert opening.error is opening.holder is None
+    assert isinstance(waiting.error, PoolExhausted)
+    assert waiting.holder is not None
+    assert waiting.holder.thread.startswith("task ")

@@ -1,6 +1,6 @@
 """Fresh credentials for each new connection, and no secret where it doesn't belong.
 
-Also what `client.py` tells `manage.py dbshell`.
+Also what `client.py` gives `manage.py dbshell`.
 """
 
 from __future__ import annotations

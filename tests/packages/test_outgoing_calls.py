@@ -1,4 +1,4 @@
-"""What `no_connection_while_calling()` sees of clients that people use."""
+"""What `no_connection_while_calling()` notices of common clients."""
 
 from __future__ import annotations
 

@@ -89,4 +89,4 @@ def test_whatever_is_told_fails_the_borrower_has_its_connection(
     monkeypatch.setattr(waits, "on_wait", fail)
     pool = pool_of(make_wrapper)
     assert pool.statistics().returns == 1
-    assert "could not tell of a wait for a connection" in caplog.text
+    assert "could not report a wait for a connection" in caplog.text

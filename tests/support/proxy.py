@@ -1,4 +1,4 @@
-"""Owns a network between clients and a server that can fail: a TCP proxy in a thread."""
+"""A network between clients and a server that can fail: a TCP proxy in a thread."""
 
 from __future__ import annotations
 

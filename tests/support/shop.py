@@ -1,4 +1,4 @@
-"""Running the tests of `tests/testing/site` by a real pytest."""
+"""Runs the tests of `tests/testing/site` with a real pytest."""
 
 from __future__ import annotations
 

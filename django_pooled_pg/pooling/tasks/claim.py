@@ -1,4 +1,4 @@
-"""Owns a task's place in the queue for a connection, among those of threads."""
+"""A task's place in the queue for a connection, among those of threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..backing.claim import Claim
 from ..config import Connection
 from ..work import work
 
-# Of no thread: an interrupted one forgets what it was about, and tasks share theirs.
+# No thread's id: an interrupted thread forgets what it was doing, but tasks share their thread.
 NO_THREAD = 0
 
 
@@ -41,7 +41,7 @@ class TaskClaim(Claim):
     def _wake_up(self) -> bool:
         try:
             self._loop.call_soon_threadsafe(self._come)
-        except RuntimeError:  # its loop was closed, and the task is gone: it is another's turn
+        except RuntimeError:  # the loop was closed, so the task is gone: it is another's turn
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Owns the handles of tasks: what a task has in place of a connection; see `use.py`."""
+"""The handles of tasks: what a task has in place of a connection; see `use.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .running import run
 logger = logging.getLogger(__name__)
 
 ACTIVE = TransactionStatus.ACTIVE
-# Seconds between two looks for interrupts, as psycopg has it.
+# Seconds between two checks for interrupts, psycopg's default.
 _INTERVAL = 0.1
 
 
@@ -29,10 +29,10 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
     """The connection as our cursors have it."""
 
     def __del__(self, *args: Any) -> None:
-        """Say nothing of a connection that is open: it is the pool's."""
+        """Don't warn of an open connection: it is the pool's."""
 
     def __getattr__(self, name: str) -> Any:
-        current_use(self)  # if it was taken away, that is why
+        current_use(self)  # raises if the attribute is missing because the handle was taken away
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     async def wait(
@@ -56,9 +56,9 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         return await run(use, getattr(gen, "gi_code", None), wait)
 
     async def _end_statement(self, gen: Any, socket: int, pool_name: str) -> None:
-        """Have the server cancel what a task that was canceled runs, and hear of its end.
+        """Have the server cancel the statement of a canceled task, and wait for its end.
 
-        A session whose statement goes on is closed when its borrow ends.
+        A session whose statement still runs is closed when its borrow ends.
         """
         try:
             await self.cancel_safe(timeout=ANSWER_LIMIT)
@@ -71,7 +71,7 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
 
 
 async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
-    """Await it, even if this task is canceled once more."""
+    """Await it to its end, even if this task is canceled again."""
     task = asyncio.ensure_future(awaitable)
     while not task.done():
         with suppress(asyncio.CancelledError):
@@ -80,7 +80,7 @@ async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
 
 
 class RawTaskHandle(NotingHandle, QuickTaskHandle):
-    """The connection as a task has it that has borrowed it."""
+    """The connection as the task that has borrowed it sees it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FACTORIES:
@@ -100,13 +100,13 @@ class RawTaskHandle(NotingHandle, QuickTaskHandle):
 
 
 for _class in (QuickTaskHandle, RawTaskHandle):
-    # For who looks at one, it is what it stands for.
+    # To those who inspect one, it is what it stands for.
     _class.__name__ = _class.__qualname__ = psycopg.AsyncConnection.__name__
     _class.__module__ = psycopg.AsyncConnection.__module__
 
 
 def new_handles(namespace: dict[str, Any]) -> tuple[QuickTaskHandle, RawTaskHandle]:
-    """Return handles that share the attributes of a connection."""
+    """Return handles that share a connection's attributes."""
     quick, raw = object.__new__(QuickTaskHandle), object.__new__(RawTaskHandle)
     set_attribute(quick, "__dict__", namespace)
     set_attribute(raw, "__dict__", namespace)

@@ -1,10 +1,10 @@
-"""Owns one server session being used by a task, and by threads before and after that.
+"""One server session's use by a task, and by threads before and after.
 
-psycopg's connections of both kinds keep what they know of libpq's connection in attributes, and all
-of these mean the same to both, but for `OF_KIND`. So a task gets handles that share the attributes
-with those of threads (see `../session/use.py`), and while it has them, these are a task's. Nobody
-else has a handle of the session then. Read against psycopg 3.2 and 3.3;
-`tests/pooling/tasks/test_use.py` fails when psycopg's connections get another attribute that differs.
+psycopg's two kinds of connections keep what they know of libpq's connection in attributes, which
+mean the same to both, except for `OF_KIND`. So a task gets handles that share the attributes with
+those of threads (see `../session/use.py`), and while it has them, the attributes are a task's.
+Nobody else has a handle of the session then. Read against psycopg 3.2 and 3.3;
+`tests/pooling/tasks/test_use.py` fails if psycopg's connections get another attribute that differs.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from .cursors import cursor_classes_for
 from .handles import QuickTaskHandle, RawTaskHandle, new_handles
 
 OF_KIND = ("lock", "cursor_factory", "server_cursor_factory")
-"""The attributes that psycopg's two kinds of connections have different values of."""
+"""The attributes whose values differ between psycopg's two kinds of connections."""
 
 _IN_USE = "a task goes on using it, or was interrupted"
 
 
 class TaskUse(Use):
-    """A borrow's use of a session that is a task's from `begin_task()` on."""
+    """A borrow's use of a session that belongs to a task from `begin_task()` on."""
 
-    # What the session's attributes are for threads; there from `begin_task()` to `end()`.
+    # The session's attributes for threads; exists from `begin_task()` to `end()`.
     _of_threads: dict[str, Any]
-    # As `quick` and `raw`, but a task's.
+    # Like `quick` and `raw`, but for a task.
     quick_in_task: QuickTaskHandle
     raw_in_task: RawTaskHandle
     lock: asyncio.Lock
 
     def begin_task(self) -> None:
-        """Let the session be used by a task; handles that threads have are of no use any more."""
+        """Let a task use the session; handles that threads have become useless."""
         session = self.session
         if session.is_proxied:
             raise NotSupportedError(
                 "a task can't borrow a connection that another package has wrapped, as ddtrace does"
             )
         super().end()
-        # The pool's own, in whose threads nobody else has any.
+        # The pool's own handles; outside its threads, nobody has one.
         self.quick, self.raw = session.handles or session.new_handles()
         namespace = session.namespace
         self.lock = asyncio.Lock()
@@ -57,7 +57,7 @@ class TaskUse(Use):
         self.session.namespace["lock"] = asyncio.Lock()
 
     def end(self) -> None:
-        # Atomic: whoever reclaims the session in another thread may come at the same time.
+        # Atomic: another thread may be reclaiming the session at the same time.
         of_threads = vars(self).pop("_of_threads", None)
         if of_threads is not None:
             if self.lock.locked():
