@@ -11,7 +11,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 
 from ..opening import session_maker
 from ..pooling import registry
-from ..pooling.config import PoolConfig, without_pool
+from ..pooling.config import PoolConfig, with_fresh_password, without_pool
 from ..pooling.pool import Pool
 
 if TYPE_CHECKING:
@@ -64,4 +64,12 @@ class PoolMixin(_Base):
             registry.close(self.alias, self.settings_dict)
 
     def get_connection_params(self) -> dict[str, Any]:
-        return without_pool(super().get_connection_params())
+        params = without_pool(super().get_connection_params())
+        if self.alias == NO_DB_ALIAS:
+            # What creates and drops test databases has no pool that would ask for these.
+            if callable(self.settings_dict["PASSWORD"]):
+                params["password"] = with_fresh_password(self.settings_dict)["PASSWORD"]
+            config = PoolConfig.from_settings(self.alias, self.settings_dict)
+            if config is not None and config.credentials is not None:
+                params.update(config.credentials())
+        return params
