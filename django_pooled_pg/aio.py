@@ -57,19 +57,29 @@ class connection:
     def __init__(self, alias: str = DEFAULT_DB_ALIAS, *, atomic: bool = False) -> None:
         self._alias = alias
         self._atomic = atomic
+        self._is_entered = False
         self._lease: Lease | None = None
-        # What receivers are told of now, in another thread.
+        # What a thread tells receivers of, or has told. It goes on when the task is canceled.
         self._announcing: Lease | None = None
         self._transaction: Any = None
-        self.owner = borrowers.borrower()
+        self.owner: borrowers.Borrower = borrowers.borrower()
 
     async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
-        if self._lease is not None:
+        if self._is_entered:
             raise RuntimeError("aio.connection() lends one connection at a time: make another one")
-        self.owner = borrowers.borrower()
+        self._is_entered = True
+        try:
+            return await self._enter()
+        except BaseException:
+            self._give_back()
+            raise
+
+    async def _enter(self) -> psycopg.AsyncConnection[Any]:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("aio.connection() is for tasks of asyncio")
+        # Not the loop's thread: another one may have the lease meanwhile, and outlive that.
+        self.owner = who = TaskBorrower(task)
         wrapper: Any = connections[self._alias]
         pool = getattr(wrapper, "pool", None)
         if not isinstance(pool, Pool):
@@ -78,19 +88,15 @@ class connection:
                 "none: its ENGINE must be django_pooled_pg's, and OPTIONS['pool'] not False."
             )
         with wrapper.wrap_database_errors:
-            lease = await _borrow(pool, ref(self, borrowers.gone), TaskBorrower(task))
+            lease = await _borrow(pool, ref(self, borrowers.gone), who)
             await self._announce(lease)
-        self._lease = lease
-        try:
-            use = cast(TaskUse, lease.use)
-            use.begin_task()
-            if self._atomic:
-                self._transaction = use.raw_in_task.transaction()
-                await self._transaction.__aenter__()
-            return use.raw_in_task
-        except BaseException:
-            self._give_back()
-            raise
+        self._lease, self.owner = lease, borrowers.borrower()
+        use = cast(TaskUse, lease.use)
+        use.begin_task()
+        if self._atomic:
+            self._transaction = use.raw_in_task.transaction()
+            await self._transaction.__aenter__()
+        return use.raw_in_task
 
     async def _announce(self, lease: Lease) -> None:
         """Tell Django's receivers of the borrow, which may use the connection, as threads do."""
@@ -112,10 +118,7 @@ class connection:
                 give_back(lease)
                 raise
 
-        try:
-            await in_thread(announce, undo=lambda nothing: give_back(lease))
-        finally:
-            self._announcing = None
+        await in_thread(announce, undo=lambda nothing: give_back(lease))
 
     async def __aexit__(
         self,
@@ -137,6 +140,7 @@ class connection:
     def _give_back(self) -> None:
         # Forgotten first: whatever comes in between, nobody has it twice.
         lease, self._lease = self._lease, None
+        self._is_entered = False
         if lease is not None:
             lease.pool.give_back(lease)
 

@@ -77,6 +77,25 @@ def test_blocks_share_no_transaction(make_alias: MakeAlias) -> None:
     idle(pool_of(wrapper))
 
 
+def test_one_object_lends_one_connection_at_a_time(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 2})
+
+    async def use() -> None:
+        shared = aio.connection(wrapper.alias)
+
+        async def one() -> int:
+            async with shared as connection:
+                return await pid_of(connection)
+
+        first, second = await asyncio.gather(one(), one(), return_exceptions=True)
+        assert isinstance(first, int)
+        assert isinstance(second, RuntimeError)
+        assert await one() == first
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+
+
 def test_who_comes_first_is_served_first(make_alias: MakeAlias) -> None:
     wrapper = make_alias({"max_size": 1})
     pool = pool_of(wrapper)

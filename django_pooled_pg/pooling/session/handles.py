@@ -122,9 +122,17 @@ def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
         before.begin_again(session)
 
 
-class _Handle:
+class _Handle(_Base):
     def __del__(self) -> None:
         """Say nothing of a connection that is open: it is the pool's."""
+
+    def cancel(self) -> None:
+        with use_of(self).asking():
+            super().cancel()
+
+    def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+        with use_of(self).asking():
+            super().cancel_safe(*args, **kwargs)
 
 
 class NotingHandle(_BaseOfBoth):

@@ -9,8 +9,8 @@ transactions, suspended generators, works through a handle, and is of no use fro
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from operator import attrgetter
 from sys import getrefcount
 from types import FrameType
@@ -68,6 +68,8 @@ class Use:
     is_of_nobody = False
     # The cancel request that is under way, or that nobody has seen the end of.
     cancel: Cancel | None = None
+    # One entry for each of the borrower's own, or psycopg's, that nobody has seen the end of.
+    asked: Sequence[None] = ()
     # The statement that runs for some work, and that work, or the last one.
     statement: object = None
     work: Work | None = None
@@ -139,12 +141,24 @@ class Use:
         One that isn't answered may arrive yet: then the connection is closed, so that it hits
         nothing else.
         """
-        if self.cancel is None:
+        cancel = self.cancel
+        if cancel is None:
             return
-        if self.cancel.was_answered():
-            self.cancel = None
-        else:
+        if not cancel.was_answered():
             self.quick.close()
+        elif self.cancel is cancel:  # and not the next one, by now
+            self.cancel = None
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Note that the borrower has the server cancel something, until the server has answered."""
+        # Atomic: that may be in any thread.
+        under_way = vars(self).setdefault("asked", [])
+        self.handled = True
+        under_way.append(None)
+        yield
+        # Not after an error: then the request may arrive yet.
+        under_way.pop()
 
     def end_server_cursors(self) -> None:
         """Forget the server-side cursors that are open; whether they are on the server, too."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -14,7 +14,7 @@ from psycopg.waiting import wait_async
 
 from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
-from ..session.use import set_attribute
+from ..session.use import set_attribute, use_of
 from .cursors import noting
 from .running import run
 
@@ -34,6 +34,14 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
     def __getattr__(self, name: str) -> Any:
         current_use(self)  # if it was taken away, that is why
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def cancel(self) -> None:
+        with use_of(cast(Any, self)).asking():
+            super().cancel()
+
+    async def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+        with use_of(cast(Any, self)).asking():
+            await super().cancel_safe(*args, **kwargs)
 
     async def wait(
         self, gen: Any, interval: float = _INTERVAL, timeout: float | None = None
