@@ -12,6 +12,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, connections
 from django.db.backends.signals import connection_created
+from psycopg.pq import TransactionStatus
 
 from . import request_scope
 from .announcing import connection_borrowed
@@ -131,9 +132,15 @@ class connection:
         try:
             if lease is not None:  # it isn't, in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
-            if transaction is not None:
-                return bool(await transaction.__aexit__(kind, error, traceback))
-            return False
+            if transaction is None:
+                return False
+            if error is None and lease is not None:
+                # psycopg would say nothing.
+                error = _why_not_committed(lease.session.pgconn.transaction_status)
+                if error is not None:
+                    await transaction.__aexit__(type(error), error, None)
+                    raise error
+            return bool(await transaction.__aexit__(kind, error, traceback))
         finally:
             self._give_back()
 
@@ -162,6 +169,18 @@ async def _borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
 
         return await borrow_for_task(pool, holder, who)
     return await borrow(pool, holder, who)
+
+
+def _why_not_committed(status: int) -> psycopg.Error | None:
+    """Return why a transaction can't be committed, if that is known."""
+    if status == TransactionStatus.INERROR:
+        return psycopg.errors.InFailedSqlTransaction(
+            "the block's transaction was rolled back: a statement in it had failed, and what it did "
+            "was not undone; use connection.transaction() around what may fail"
+        )
+    if status == TransactionStatus.UNKNOWN:
+        return psycopg.OperationalError("the block's transaction is lost: so was its connection")
+    return None
 
 
 async def _end_others(lease: Lease, use: TaskUse) -> None:

@@ -260,6 +260,50 @@ def test_while_receivers_are_told(make_alias: MakeAlias) -> None:
     assert len(came) == 1
 
 
+async def sleep(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("SELECT pg_sleep(100)")
+
+
+async def listen(connection: psycopg.AsyncConnection[Any]) -> None:
+    async for _ in connection.notifies():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("what", "error"), [(sleep, "canceling statement"), (listen, "server closed the connection")]
+)
+def test_as_it_ends_a_block_whose_connection_another_task_uses(
+    make_alias: MakeAlias, database: Any, what: Any, error: str
+) -> None:
+    wrapper = make_alias({"max_size": 1})
+    others: list[asyncio.Task[None]] = []
+    pids: list[int] = []
+
+    async def leave() -> None:
+        async with aio.connection(wrapper.alias) as connection:
+            pids.append(await pid_of(connection))
+            others.append(asyncio.create_task(what(connection)))
+            await asyncio.sleep(0.05)
+
+    async def use() -> None:
+        task = asyncio.create_task(leave())
+        while not others:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        await canceled(task)
+        async with aio.connection(wrapper.alias) as connection:
+            assert await pid_of(connection) != pids[0]
+        # Not that it is closed: libpq may crash if that happens while somebody uses it.
+        with pytest.raises(psycopg.OperationalError, match=error):
+            await others[0]
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+    with connect(database) as server:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        wait_until(lambda: server.execute(sql, pids).fetchone() == (0,))
+
+
 async def by_the_end_of_the_block(connection: psycopg.AsyncConnection[Any]) -> Any:
     return asyncio.create_task(connection.execute("SELECT pg_sleep(2.7)"))
 

@@ -23,7 +23,7 @@ from django_pooled_pg import DeadlineExceeded, PoolExhausted, aio, connection_bo
 from django_pooled_pg.request_record import recording
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
 from tests.soak.child import run_in_child
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
 
@@ -60,6 +60,29 @@ def test_a_block_is_in_autocommit_mode_or_atomic(make_alias: MakeAlias) -> None:
             await connection.execute("DROP TABLE aio_atomic")
 
     asyncio.run(use())
+    idle(pool_of(wrapper))
+
+
+def test_a_block_that_cant_be_committed_says_so(make_alias: MakeAlias, database: Any) -> None:
+    wrapper = make_alias()
+
+    async def fail() -> None:
+        async with aio.connection(wrapper.alias, atomic=True) as connection:
+            with suppress(psycopg.errors.DivisionByZero):
+                await connection.execute("SELECT 1 / 0")
+
+    async def lose() -> None:
+        async with aio.connection(wrapper.alias, atomic=True) as connection:
+            pid = await pid_of(connection)
+            with connect(database) as killer:
+                killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            with suppress(psycopg.OperationalError):
+                await connection.execute("SELECT 1")
+
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction, match="was rolled back"):
+        asyncio.run(fail())
+    with pytest.raises(psycopg.OperationalError, match="transaction is lost"):
+        asyncio.run(lose())
     idle(pool_of(wrapper))
 
 

@@ -123,7 +123,7 @@ def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
 
 
 class _Handle(_Base):
-    def __del__(self) -> None:
+    def __del__(self, *args: Any) -> None:
         """Say nothing of a connection that is open: it is the pool's."""
 
     def cancel(self) -> None:

@@ -193,7 +193,7 @@ def refuse() -> NoReturn:
     )
 
 
-class _ReturnedPGconn:
+class ReturnedPGconn:
     """Stands for libpq's connection in handles that were taken away: all that asks is refused."""
 
     status = ConnStatus.BAD
@@ -211,7 +211,7 @@ class _OfNobody(Use):
 
 
 _RETURNED: dict[str, Any] = {
-    "pgconn": _ReturnedPGconn(),
+    "pgconn": ReturnedPGconn(),
     "lock": nullcontext(),
     "_closed": True,
     "_pool": None,

@@ -49,9 +49,18 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         # psycopg before 3.3 knows no timeout.
         limit = {} if timeout is None else {"timeout": timeout}
 
-        use = current_use(self)
+        use: Any = current_use(self)
 
         async def wait() -> Any:
+            # First said, then looked; who ends the borrow does it the other way round.
+            use.waits += 1
+            try:
+                current_use(self)
+                return await wait_for_server()
+            finally:
+                use.waits -= 1
+
+        async def wait_for_server() -> Any:
             pgconn = vars(self)["pgconn"]
             try:
                 return await wait_async(gen, pgconn.socket, interval=interval, **limit)
