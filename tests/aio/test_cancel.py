@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.transaction import OutOfOrderTransactionNesting
 
 from django_pooled_pg import aio, connection_borrowed
 from django_pooled_pg.pooling.pool import Pool
@@ -135,6 +136,15 @@ WAYS: list[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = [
 ]
 
 
+EXPECTED = (
+    type(None),
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # psycopg 3.2 doesn't count down as the beginning of a nested transaction is canceled.
+    OutOfOrderTransactionNesting,
+)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("atomic", [False, True])
 def test_anywhere(make_alias: MakeAlias, way: Any, atomic: bool) -> None:
@@ -168,9 +178,7 @@ def test_anywhere(make_alias: MakeAlias, way: Any, atomic: bool) -> None:
             _, pending = await asyncio.wait(pending, timeout=chance.random() * 0.01)
         for task in tasks:
             if not task.cancelled():
-                assert task.exception() is None or isinstance(
-                    task.exception(), (psycopg.OperationalError, psycopg.InterfaceError)
-                ), task.exception()
+                assert isinstance(task.exception(), EXPECTED), task.exception()
 
     async def use() -> None:
         for _ in range(3):
@@ -270,7 +278,7 @@ async def listen(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "error"), [(sleep, "canceling statement"), (listen, "server closed the connection")]
+    ("what", "error"), [(sleep, "canceling statement"), (listen, "server closed the connection|was returned to its pool")]
 )
 def test_as_it_ends_a_block_whose_connection_another_task_uses(
     make_alias: MakeAlias, database: Any, what: Any, error: str
@@ -294,7 +302,7 @@ def test_as_it_ends_a_block_whose_connection_another_task_uses(
         async with aio.connection(wrapper.alias) as connection:
             assert await pid_of(connection) != pids[0]
         # Not that it is closed: libpq may crash if that happens while somebody uses it.
-        with pytest.raises(psycopg.OperationalError, match=error):
+        with pytest.raises(psycopg.Error, match=error):
             await others[0]
 
     asyncio.run(use())

@@ -283,6 +283,24 @@ def test_each_loop_of_a_process_borrows(make_alias: MakeAlias) -> None:
     idle(pool_of(wrapper))
 
 
+def test_a_task_whose_loop_is_closed_waits_no_more(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pool = pool_of(wrapper)
+    lease = pool.borrow()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it is destroyed while it waits
+    loop.create_task(aio.connection(wrapper.alias).__aenter__())
+    while not pool.statistics().waiting:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    gc.collect()
+    assert pool.statistics().waiting == 1
+    loop.close()
+    gc.collect()
+    assert pool.statistics().waiting == 0
+    pool.give_back(lease)
+    idle(pool)
+
+
 def test_a_loop_that_is_closed_takes_nobodys_turn(make_alias: MakeAlias) -> None:
     wrapper = make_alias({"max_size": 1})
     pool = pool_of(wrapper)
