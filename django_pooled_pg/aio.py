@@ -12,6 +12,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, connections
 from django.db.backends.signals import connection_created
+from psycopg.pq import TransactionStatus
 
 from . import request_scope
 from .announcing import connection_borrowed
@@ -59,19 +60,29 @@ class connection:
     def __init__(self, alias: str = DEFAULT_DB_ALIAS, *, atomic: bool = False) -> None:
         self._alias = alias
         self._atomic = atomic
+        self._is_entered = False
         self._lease: Lease | None = None
-        # The lease that receivers hear of at the moment, in another thread.
+        # What a thread tells receivers of, or has told. It goes on when the task is canceled.
         self._announcing: Lease | None = None
         self._transaction: Any = None
-        self.owner = borrowers.borrower()
+        self.owner: borrowers.Borrower = borrowers.borrower()
 
     async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
-        if self._lease is not None:
+        if self._is_entered:
             raise RuntimeError("aio.connection() lends one connection at a time: make another one")
-        self.owner = borrowers.borrower()
+        self._is_entered = True
+        try:
+            return await self._enter()
+        except BaseException:
+            self._give_back()
+            raise
+
+    async def _enter(self) -> psycopg.AsyncConnection[Any]:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("aio.connection() is for tasks of asyncio")
+        # Not the loop's thread: another one may have the lease meanwhile, and outlive that.
+        self.owner = who = TaskBorrower(task)
         wrapper: Any = connections[self._alias]
         pool = getattr(wrapper, "pool", None)
         if not isinstance(pool, Pool):
@@ -80,19 +91,15 @@ class connection:
                 "none: its ENGINE must be django_pooled_pg's, and OPTIONS['pool'] not False."
             )
         with wrapper.wrap_database_errors:
-            lease = await _borrow(pool, ref(self, borrowers.gone), TaskBorrower(task))
+            lease = await _borrow(pool, ref(self, borrowers.gone), who)
             await self._announce(lease)
-        self._lease = lease
-        try:
-            use = cast(TaskUse, lease.use)
-            use.begin_task()
-            if self._atomic:
-                self._transaction = use.raw_in_task.transaction()
-                await self._transaction.__aenter__()
-            return use.raw_in_task
-        except BaseException:
-            self._give_back()
-            raise
+        self._lease, self.owner = lease, borrowers.borrower()
+        use = cast(TaskUse, lease.use)
+        use.begin_task()
+        if self._atomic:
+            self._transaction = use.raw_in_task.transaction()
+            await self._transaction.__aenter__()
+        return use.raw_in_task
 
     async def _announce(self, lease: Lease) -> None:
         """Tell Django's receivers about the borrow; they may use the connection, as in threads."""
@@ -114,10 +121,7 @@ class connection:
                 give_back(lease)
                 raise
 
-        try:
-            await in_thread(announce, undo=lambda nothing: give_back(lease))
-        finally:
-            self._announcing = None
+        await in_thread(announce, undo=lambda nothing: give_back(lease))
 
     async def __aexit__(
         self,
@@ -130,15 +134,22 @@ class connection:
         try:
             if lease is not None:  # it is None in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
-            if transaction is not None:
-                return bool(await transaction.__aexit__(kind, error, traceback))
-            return False
+            if transaction is None:
+                return False
+            if error is None and lease is not None:
+                # psycopg would say nothing.
+                error = _why_not_committed(lease.session.pgconn.transaction_status)
+                if error is not None:
+                    await transaction.__aexit__(type(error), error, None)
+                    raise error
+            return bool(await transaction.__aexit__(kind, error, traceback))
         finally:
             self._give_back()
 
     def _give_back(self) -> None:
         # Forgotten first: whatever comes in between, nobody has it twice.
         lease, self._lease = self._lease, None
+        self._is_entered = False
         if lease is not None:
             lease.pool.give_back(lease)
             # Its callback is for leases that were never given back: it would wake a thread.
@@ -162,6 +173,18 @@ async def _borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
 
         return await borrow_for_task(pool, holder, who)
     return await borrow(pool, holder, who)
+
+
+def _why_not_committed(status: int) -> psycopg.Error | None:
+    """Return why a transaction can't be committed, if that is known."""
+    if status == TransactionStatus.INERROR:
+        return psycopg.errors.InFailedSqlTransaction(
+            "the block's transaction was rolled back: a statement in it had failed, and what it did "
+            "was not undone; use connection.transaction() around what may fail"
+        )
+    if status == TransactionStatus.UNKNOWN:
+        return psycopg.OperationalError("the block's transaction is lost: so was its connection")
+    return None
 
 
 async def _end_others(lease: Lease, use: TaskUse) -> None:

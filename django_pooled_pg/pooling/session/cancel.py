@@ -56,7 +56,9 @@ class Cancel:
 
     def _send(self, connection: Any) -> None:
         try:
-            connection.cancel_safe(timeout=ANSWER_LIMIT)
+            # A connection that another package has wrapped has only its own.
+            cancel = getattr(connection, "cancel_for_pool", connection.cancel_safe)
+            cancel(timeout=ANSWER_LIMIT)
             self._was_answered = True
         except Exception as ex:
             # It may still arrive, so the session isn't used again.

@@ -122,9 +122,21 @@ def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
         before.begin_again(session)
 
 
-class _Handle:
-    def __del__(self) -> None:
-        """Don't warn of an open connection: it is the pool's."""
+class _Handle(_Base):
+    def __del__(self, *args: Any) -> None:
+        """Say nothing of a connection that is open: it is the pool's."""
+
+    def cancel(self) -> None:
+        with use_of(self).asking():
+            super().cancel()
+
+    def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+        with use_of(self).asking():
+            super().cancel_safe(*args, **kwargs)
+
+    def cancel_for_pool(self, *, timeout: float) -> None:
+        """Cancel without a note: the pool itself knows when that is over."""
+        super().cancel_safe(timeout=timeout)
 
 
 class NotingHandle(_BaseOfBoth):

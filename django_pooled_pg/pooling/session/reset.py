@@ -156,6 +156,7 @@ def _is_at_rest(connection: Any, use: Use) -> bool:
         and not connection.lock.locked()
         and not use.doubt
         and use.cancel is None
+        and not use.asked
         and not (use.handled and is_ongoing(connection))
     )
 
@@ -165,7 +166,7 @@ def _roll_back(connection: Connection, use: Use) -> None:
 
     Raises `psycopg.Error` if that isn't possible, or not in time.
     """
-    if use.cancel is not None and not use.cancel.was_answered():
+    if use.asked or (use.cancel is not None and not use.cancel.was_answered()):
         raise psycopg.OperationalError("a cancel request was not answered in time")
     status = connection.pgconn.transaction_status
     if status == TransactionStatus.ACTIVE:

@@ -9,8 +9,8 @@ transactions, suspended generators) works through a handle, so it is useless fro
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from operator import attrgetter
 from sys import getrefcount
 from types import FrameType
@@ -74,7 +74,9 @@ class Use:
     is_of_nobody = False
     # A cancel request that is under way, or whose end nobody has seen.
     cancel: Cancel | None = None
-    # The statement that runs for some work; and that work, or the last one.
+    # One entry for each of the borrower's own, or psycopg's, that nobody has seen the end of.
+    asked: Sequence[None] = ()
+    # The statement that runs for some work, and that work, or the last one.
     statement: object = None
     work: Work | None = None
     # Who wants to know when the last open cursor is closed.
@@ -148,12 +150,24 @@ class Use:
         One that isn't answered may still arrive: then the connection is closed, so that it hits
         nothing else.
         """
-        if self.cancel is None:
+        cancel = self.cancel
+        if cancel is None:
             return
-        if self.cancel.was_answered():
-            self.cancel = None
-        else:
+        if not cancel.was_answered():
             self.quick.close()
+        elif self.cancel is cancel:  # and not the next one, by now
+            self.cancel = None
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Note that the borrower has the server cancel something, until the server has answered."""
+        # Atomic: that may be in any thread.
+        under_way = vars(self).setdefault("asked", [])
+        self.handled = True
+        under_way.append(None)
+        yield
+        # Not after an error: then the request may arrive yet.
+        under_way.pop()
 
     def end_server_cursors(self) -> None:
         """Forget the open server-side cursors, and note that the server may still have them."""
@@ -188,8 +202,8 @@ def refuse() -> NoReturn:
     )
 
 
-class _ReturnedPGconn:
-    """Stands for libpq's connection in handles that were taken away; refuses all access."""
+class ReturnedPGconn:
+    """Stands for libpq's connection in handles that were taken away: all that asks is refused."""
 
     status = ConnStatus.BAD
     transaction_status = TransactionStatus.UNKNOWN
@@ -206,7 +220,7 @@ class _OfNobody(Use):
 
 
 _RETURNED: dict[str, Any] = {
-    "pgconn": _ReturnedPGconn(),
+    "pgconn": ReturnedPGconn(),
     "lock": nullcontext(),
     "_closed": True,
     "_pool": None,

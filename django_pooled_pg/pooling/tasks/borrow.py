@@ -138,4 +138,11 @@ async def _is_fit(pool: Pool, lease: Lease) -> bool:
             pool.give_back(lease)
             raise
 
-    return await in_thread(ask, undo=lambda fit: pool.give_back(lease))
+    def undo(fit: bool) -> None:
+        if fit:
+            pool.give_back(lease)
+        else:
+            pool.supply.drop_dead(lease, check.is_unwanted)
+
+    # The holder lives on as long as the thread asks: else the lease would be reclaimed meanwhile.
+    return await in_thread(ask, undo, keeps=lease.living_holder())

@@ -13,12 +13,18 @@ from ..process.locks import Lock
 R = TypeVar("R")
 
 
-async def in_thread(function: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-    """Return what `function` returns, called in a new thread, in this task's context.
+async def in_thread(
+    function: Callable[[], R],
+    undo: Callable[[R], object] | None = None,
+    *,
+    keeps: object = None,
+) -> R:
+    """Return what `function` returns, called in a thread of its own, in this task's context.
 
-    If the task is canceled meanwhile, the thread goes on, and calls `undo` with the result.
+    If the task is canceled meanwhile, the thread goes on, and calls `undo` with the result. Until
+    then it `keeps` that alive.
     """
-    errand = _Errand(function, undo)
+    errand = _Errand(function, undo, keeps)
     try:
         errand.start()
         return await errand.came
@@ -28,9 +34,12 @@ async def in_thread(function: Callable[[], R], undo: Callable[[R], object] | Non
 
 
 class _Errand(Generic[R]):
-    def __init__(self, function: Callable[[], R], undo: Callable[[R], object] | None) -> None:
+    def __init__(
+        self, function: Callable[[], R], undo: Callable[[R], object] | None, keeps: object
+    ) -> None:
         self._function = function
         self._undo = undo
+        self._keeps = keeps
         self._loop = asyncio.get_running_loop()
         self.came: asyncio.Future[R] = self._loop.create_future()
         # Guards `_results`, so that a result is undone only once.

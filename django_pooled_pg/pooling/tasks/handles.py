@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -14,7 +14,7 @@ from psycopg.waiting import wait_async
 
 from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
-from ..session.use import set_attribute
+from ..session.use import set_attribute, use_of
 from .cursors import noting
 from .running import run
 
@@ -35,15 +35,32 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         current_use(self)  # raises if the attribute is missing because the handle was taken away
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def cancel(self) -> None:
+        with use_of(cast(Any, self)).asking():
+            super().cancel()
+
+    async def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+        with use_of(cast(Any, self)).asking():
+            await super().cancel_safe(*args, **kwargs)
+
     async def wait(
         self, gen: Any, interval: float = _INTERVAL, timeout: float | None = None
     ) -> Any:
         # psycopg before 3.3 knows no timeout.
         limit = {} if timeout is None else {"timeout": timeout}
 
-        use = current_use(self)
+        use: Any = current_use(self)
 
         async def wait() -> Any:
+            # First said, then looked; who ends the borrow does it the other way round.
+            use.waits += 1
+            try:
+                current_use(self)
+                return await wait_for_server()
+            finally:
+                use.waits -= 1
+
+        async def wait_for_server() -> Any:
             pgconn = vars(self)["pgconn"]
             try:
                 return await wait_async(gen, pgconn.socket, interval=interval, **limit)
