@@ -289,9 +289,10 @@ def test_a_task_whose_loop_is_closed_waits_no_more(make_alias: MakeAlias) -> Non
     lease = pool.borrow()
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)  # it is destroyed while it waits
-    loop.create_task(aio.connection(wrapper.alias).__aenter__())
+    task = loop.create_task(aio.connection(wrapper.alias).__aenter__())
     while not pool.statistics().waiting:
         loop.run_until_complete(asyncio.sleep(0.001))
+    del task
     gc.collect()
     assert pool.statistics().waiting == 1
     loop.close()
