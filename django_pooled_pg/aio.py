@@ -23,7 +23,7 @@ from .pooling.session.cancel import hang_up
 from .pooling.session.liveness import ANSWER_LIMIT
 from .pooling.tasks.borrow import borrow
 from .pooling.tasks.borrower import TaskBorrower
-from .pooling.tasks.errand import in_thread
+from .pooling.tasks.errand import in_loop, in_thread
 from .pooling.tasks.use import TaskUse
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,9 @@ class connection:
         lease, transaction = self._lease, self._transaction
         self._transaction = None
         try:
-            if lease is not None:  # it is None in a forked child
+            if kind is GeneratorExit and not in_loop():
+                return False  # its task was collected, and nothing can be awaited
+            if lease is not None:  # it isn't, in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
             if transaction is None:
                 return False

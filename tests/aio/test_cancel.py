@@ -7,6 +7,7 @@ import gc
 import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -314,6 +315,42 @@ def test_as_it_ends_a_block_whose_connection_another_task_uses(
     with connect(database) as server:
         sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
         wait_until(lambda: server.execute(sql, pids).fetchone() == (0,))
+
+
+async def stream(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:
+    sql = "SELECT generate_series(1, 10000000), repeat('x', 1000)"
+    async for _ in connection.cursor().stream(sql):
+        proxy.freeze()
+
+
+async def fail_in_stream(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:
+    async for _ in connection.cursor().stream("SELECT generate_series(1, 10000000)"):
+        proxy.freeze()
+        raise ZeroDivisionError
+
+
+async def copy(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:
+    sql = "COPY (SELECT generate_series(1, 10000000)) TO STDOUT"
+    async with connection.cursor().copy(sql) as copying:
+        async for _ in copying:
+            proxy.freeze()
+
+
+@pytest.mark.parametrize("what", [stream, fail_in_stream, copy])
+def test_where_the_server_doesnt_answer(make_alias: MakeAlias, database: Any, what: Any) -> None:
+    with Proxy(int(database["PORT"])) as proxy:
+        wrapper = make_alias({"max_size": 1}, HOST="127.0.0.1", PORT=str(proxy.port))
+
+        async def use() -> None:
+            async with asyncio.timeout(0.5), aio.connection(wrapper.alias) as connection:
+                await what(connection, proxy)
+
+        began = monotonic()
+        with pytest.raises((TimeoutError, ZeroDivisionError)):
+            asyncio.run(use())
+        assert monotonic() - began < 5
+        proxy.resume()
+        idle(pool_of(wrapper))
 
 
 async def by_the_end_of_the_block(connection: psycopg.AsyncConnection[Any]) -> Any:

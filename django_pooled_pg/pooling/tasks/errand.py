@@ -33,6 +33,15 @@ async def in_thread(
         raise
 
 
+def in_loop() -> bool:
+    """Tell whether an event loop runs here: not where a task is collected after its loop was closed."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _Errand(Generic[R]):
     def __init__(
         self, function: Callable[[], R], undo: Callable[[R], object] | None, keeps: object

@@ -12,9 +12,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import wait_async
 
+from ..session.cancel import hang_up
 from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
-from ..session.use import set_attribute, use_of
+from ..session.use import Use, set_attribute, use_of
 from .cursors import noting
 from .running import run
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 ACTIVE = TransactionStatus.ACTIVE
 # Seconds between two checks for interrupts, psycopg's default.
 _INTERVAL = 0.1
+_UNANSWERED = "the server hasn't ended a statement that was to be canceled"
 
 
 class QuickTaskHandle(psycopg.AsyncConnection[Any]):
@@ -66,25 +68,44 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
                 return await wait_async(gen, pgconn.socket, interval=interval, **limit)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 if pgconn.transaction_status == ACTIVE:
-                    pool_name = use.session.stops.pool_name
-                    await _to_its_end(self._end_statement(gen, pgconn.socket, pool_name))
+                    await _to_its_end(self._end_statement(gen, pgconn.socket))
                 raise
 
         return await run(use, getattr(gen, "gi_code", None), wait)
 
-    async def _end_statement(self, gen: Any, socket: int, pool_name: str) -> None:
-        """Have the server cancel the statement of a canceled task, and wait for its end.
+    async def _end_statement(self, gen: Any, socket: int) -> None:
+        """Have the server cancel what a task that was canceled runs, and hear of its end.
 
         A session whose statement still runs is closed when its borrow ends.
         """
+        use = use_of(cast(Any, self))
+        await self._try_cancel()
+        if use.doubt is _UNANSWERED:
+            return
         try:
-            await self.cancel_safe(timeout=ANSWER_LIMIT)
             async with asyncio.timeout(ANSWER_LIMIT):
                 await wait_async(gen, socket, interval=_INTERVAL)
         except psycopg.errors.QueryCanceled:
             pass
         except (psycopg.Error, TimeoutError) as ex:
-            logger.warning("Pool %r: a statement can't be canceled: %s", pool_name, ex)
+            _give_up(use, ex)
+
+    async def _try_cancel(self, *, timeout: float = ANSWER_LIMIT) -> None:
+        # psycopg calls it as a stream or a COPY is left, too, and waits for their end then.
+        use = use_of(cast(Any, self))
+        try:
+            if use.doubt is not _UNANSWERED:
+                await self.cancel_safe(timeout=min(timeout, ANSWER_LIMIT))
+        except psycopg.Error as ex:
+            _give_up(use, ex)
+
+
+def _give_up(use: Use, error: Exception) -> None:
+    """Let whoever waits for a server that doesn't answer wait no more."""
+    name = use.session.stops.pool_name
+    logger.warning("Pool %r: a statement can't be canceled: %s", name, error)
+    use.doubt = _UNANSWERED
+    hang_up(use.quick)
 
 
 async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:

@@ -18,7 +18,7 @@ from ..session.use import Use
 from ..work import work
 from ..work.work import Work
 from .claim import NO_THREAD
-from .errand import in_thread
+from .errand import in_loop, in_thread
 
 R = TypeVar("R")
 
@@ -111,5 +111,5 @@ def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
 
 
 async def _end_cancel(use: Use) -> None:
-    if use.cancel is not None:
+    if use.cancel is not None and in_loop():
         await in_thread(use.end_cancel)
