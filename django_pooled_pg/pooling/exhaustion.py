@@ -54,6 +54,11 @@ def explain(
         return f"{message} To go on: manage.py poolctl resume {alias}"
     if leases or isinstance(cause, TooManyRequests):
         advice = "Hold connections for a shorter time, or raise max_size or timeout"
+    elif budget:
+        advice = (
+            "Look who has the connections of the budget, and whether the server and the network are "
+            "slow to connect, or raise budget or timeout"
+        )
     else:
         advice = "Check whether the server or the network is slow to connect, or raise timeout"
     return f"{message} {advice} in DATABASES[{alias!r}]['OPTIONS']['pool']."

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from . import asynchronous, budgets, measures, page, plot, results
+from . import asynchronous, budgets, measures, overlaps, page, plot, results
 from .abandoned import abandoned
 from .contestants import EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, of_tree
 from .counting import instructions
@@ -34,6 +34,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Case]]] = {
         gunicorn,
         abandoned,
         budgets.budget,
+        overlaps.overlap,
     )
 }
 MEASURES["async"] = asynchronous.asynchronous

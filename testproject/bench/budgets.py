@@ -58,7 +58,7 @@ CONTESTANTS = (DIVIDED, BUDGET, DJANGOS, BOUNCED)
 
 def budget(bench: Bench) -> Iterator[Case]:
     """4 processes that share the 16 connections that a server allows"""
-    with _server() as address:
+    with server() as address:
         yield _skewed(bench, address)
         yield _moving(bench, address)
 
@@ -95,7 +95,7 @@ def _one_is_busy(bench: Bench, contestant: Contestant, address: Settings) -> dic
         observing = stack.enter_context(observer({**address, "USER": SUPERUSER}))
         if contestant is BOUNCED:
             pooler, address = stack.enter_context(_pgbouncer(address))
-        children = _start(stack, contestant, address)
+        children = start(stack, contestant, address)
         seconds = 6.0 * bench.scale
         with ThreadPoolExecutor(PROCESSES) as executor:
             jobs = [
@@ -128,7 +128,7 @@ def _moving(bench: Bench, address: Settings) -> Case:
     case = Case("budget", name, figures, BUDGET.key)
     case.outcomes = {BUDGET.key: (outcome := Outcome())}
     with ExitStack() as stack:
-        children = _start(stack, BUDGET, address)
+        children = start(stack, BUDGET, address)
         took = []
         for move in range(PROCESSES + 4 * bench.few()):
             child = children[move % PROCESSES]
@@ -145,7 +145,7 @@ def _moving(bench: Bench, address: Settings) -> Case:
     return case
 
 
-def _start(stack: ExitStack, contestant: Contestant, address: Settings) -> list[Child]:
+def start(stack: ExitStack, contestant: Contestant, address: Settings) -> list[Child]:
     def start(number: int) -> Child:
         return Child(contestant, address, ALLOWED // PROCESSES)
 
@@ -157,7 +157,7 @@ def _start(stack: ExitStack, contestant: Contestant, address: Settings) -> list[
 
 
 @contextmanager
-def _server() -> Iterator[Settings]:
+def server() -> Iterator[Settings]:
     """A server that allows a role no more."""
     with Cluster() as cluster:
         with psycopg.connect(cluster.dsn, autocommit=True) as superuser:

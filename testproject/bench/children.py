@@ -85,6 +85,11 @@ class Child:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def _ask(self, said: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:

@@ -135,12 +135,16 @@ class Jobs:
         """Do requests in threads that begin at once: when `wanted` of them had a connection."""
         barrier = threading.Barrier(threads)
         first: list[float] = []
+        errors: list[Exception] = []
 
         def work() -> None:
             barrier.wait()
             end = time.perf_counter() + seconds
-            # Long enough that nobody gets the connection of one that is done.
-            first.append(self._subject.sleepy_request(0.5))
+            # Long enough for nobody to have the connection of one that is done.
+            try:
+                first.append(self._subject.sleepy_request(0.5))
+            except Exception as ex:
+                errors.append(ex)
             while time.perf_counter() < end:
                 self._subject.sleepy_request(statement)
             self._subject.end_thread()
@@ -150,6 +154,8 @@ class Jobs:
             worker.start()
         for worker in workers:
             worker.join()
+        if errors:
+            raise errors[0]
         return {"first_ms": sorted(first)[wanted - 1] * 1000}
 
     def _repeat(self, do: Callable[[], None], count: int) -> Figures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from testproject.embedded import Cluster
 from tests.monitoring.members import short_folder
-from tests.support.budgeted import ROLE, Host, Watch, host
+from tests.support.budgeted import ROLE, Host, Process, Watch, host
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.faults
@@ -113,6 +115,37 @@ def test_more_processes_than_slots_have_them_in_turn(site: Host, watch: Watch) -
     assert [each["failed"] for each in results] == [0] * 5
     assert min(each["done"] for each in results) > 0
     assert max(each["longest"] for each in results) < 5
+
+
+def asks_beside(works: Process, other: Process) -> float:
+    """Let one work and another ask; return how long that took."""
+    works.begin("load", 4, 6, 0.01)
+    (waited,) = other.hold(1)
+    other.free()
+    assert works.answer()["failed"] == 0
+    return waited
+
+
+def test_nobody_starves_behind_borrowers_that_keep_what_they_have(site: Host) -> None:
+    keeps, works, asks = site.start(3, budget=2)
+    keeps.hold(1)
+    works.hold(1)
+    works.free()
+    assert asks_beside(works, asks) < 5
+
+
+@pytest.mark.parametrize("at", ["rest", "work", "giving"])
+def test_others_go_on_while_a_process_is_stopped(site: Host, at: str) -> None:
+    works, stopped, asks = site.start(3, budget=4)
+    works.hold(1)
+    stopped.hold(3)
+    if at == "rest":
+        stopped.free()
+    if at == "giving":
+        assert stopped.do("lock_giving")
+    works.free()
+    os.kill(stopped.pid, signal.SIGSTOP)
+    assert asks_beside(works, asks) < 5
 
 
 def test_two_folders_share_the_server(site: Host, server: Cluster, watch: Watch) -> None:
@@ -263,6 +296,9 @@ def test_a_pool_that_is_closed_or_paused_leaves_its_slots(site: Host, watch: Wat
 
 def test_a_folder_that_cannot_be_used_is_told(site: Host, folder: Path) -> None:
     folder.chmod(0o755)
-    ((_, error),) = site.one(budget=2).do("hold", 1)
+    process = site.one(budget=2, timeout=5)
+    ((_, error),) = process.do("hold", 1)
     assert error.startswith("OperationalError: Pool 'default' can't connect: it can't use the file")
     assert f"Run: chmod 700 '{folder}'" in error
+    folder.chmod(0o700)
+    process.hold(2)  # as soon as it can be used

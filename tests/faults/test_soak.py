@@ -15,8 +15,9 @@ SECONDS = 20
 
 
 @pytest.mark.timeout(300)
-def test_accounts_are_exact_after_a_soak() -> None:
-    command = [sys.executable, "-m", "tests.soak", f"--seconds={SECONDS}", "--threads=32"]
+@pytest.mark.parametrize("of", ["--threads=32", "--budget"])
+def test_accounts_are_exact_after_a_soak(of: str) -> None:
+    command = [sys.executable, "-m", "tests.soak", f"--seconds={SECONDS}", of]
     soak = subprocess.Popen(
         command,
         cwd=ROOT,

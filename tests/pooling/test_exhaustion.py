@@ -47,6 +47,12 @@ def test_the_advice_is_about_holders_where_there_are_some() -> None:
     )
 
 
+def test_a_budget_that_others_have() -> None:
+    said = explain("default", "books", CONFIG, PoolTimeout(), [], 1, None, "gunicorn (9) has 8.")
+    assert "1 borrowers wait. gunicorn (9) has 8. Look who has the connections of the" in said
+    assert "or raise budget or timeout in DATABASES" in said
+
+
 def test_too_many_that_wait() -> None:
     said = explain("default", "books", CONFIG, TooManyRequests(), [], 7, None)
     assert "7 borrowers (max_waiting) wait already" in said

@@ -1,6 +1,7 @@
 """The soak: whatever can happen to a pool, at random and all at once; then the accounts.
 
     python -m tests.soak --seconds 600 --threads 32 --seed 7
+    python -m tests.soak --seconds 600 --budget
 
 Threads write rows, fail halfway, spoil their sessions, keep psycopg's objects, hold connections for
 too long, die, fork and close the pool, while somebody kills their server's sessions and somebody
@@ -23,6 +24,7 @@ import psycopg
 from django.db import connection
 
 from testproject.embedded import Cluster
+from tests.soak import budget
 from tests.soak.account import Account, becomes_true
 from tests.soak.interrupts import Interrupted
 from tests.soak.rounds import Soak
@@ -62,8 +64,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=32)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--budget", action="store_true", help="of processes that share a budget")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
+    if arguments.budget:
+        with Cluster() as cluster:
+            return budget.soak(cluster, arguments.seconds, ROUND, arguments.seed) and 1
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     # Closing it failed, because its session had been killed.

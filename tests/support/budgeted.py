@@ -101,6 +101,9 @@ def fork_idle():
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
+def lock_giving():
+    return pool.supply.member._membership.file.lock_giving()
+
 def steer(name, *args):
     getattr(pool, name)(*args)
 

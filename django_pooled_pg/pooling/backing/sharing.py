@@ -62,7 +62,11 @@ class SharingBacking(BaseBacking):
                 self._lacks_slots = True
                 if growing:
                     self._growing = False
-            self.slots.want()  # only now: it reads the counts
+            if not self.slots.want():  # not before: it looks at what is counted
+                with self._lock:
+                    self._lacks_slots = False  # whoever borrows next tries again
+                    if self._waiting:
+                        self._maybe_grow_pool()
 
     def _maybe_grow_pool(self) -> None:
         if not self._lacks_slots:

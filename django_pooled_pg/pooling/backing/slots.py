@@ -19,8 +19,11 @@ class Slots(Protocol):
     def take(self) -> Slot | None:
         """Return a slot, or `None`. Call it in a worker, which no interrupt reaches."""
 
-    def want(self) -> None:
-        """Note that a slot was missing: `SharingBacking.grow` is called once there is one."""
+    def want(self) -> bool:
+        """Note that one was missing: `SharingBacking.grow` is called when there is one.
+
+        Return whether it is: not if `take` failed.
+        """
 
     def take_spare(self) -> Slot | None:
         """Return a slot that this process already has; a borrower may call it."""

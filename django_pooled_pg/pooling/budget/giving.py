@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from time import monotonic
 
 import psycopg
@@ -12,7 +13,7 @@ from ..config import Connection
 from ..session.session import session_of
 from .fullness import missing_room
 from .membership import Membership
-from .records import Record
+from .records import FRESH, Record
 from .sharing import claims_of, gift_of, limit_of
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ class Giving:
         self._pool_name = pool_name
         # Whether it has idle connections that are wanted, but were just used or are new.
         self.has_more_soon = False
-        # What has been logged: once is enough.
+        # Since when another one has been giving, whenever this one looked.
+        self._barred_since = inf
+        # What was logged: once is enough.
         self._said: set[str] = set()
 
     def tell(self, membership: Membership, record: Record) -> None:
@@ -72,15 +75,20 @@ class Giving:
         wanted = bool([claim for claim in claims_of(records, now) if claim.index != me.index])
         wanted = wanted or sum(record.held for record in records) > limit_of(records)
         if not wanted:
+            self._barred_since = inf
             me.promised = 0
             backing.promise(0)
             return self._make_room(membership, backing, me, records), False
-        if not membership.file.lock_giving():
-            return [], True  # somebody else is at it: see afterwards what is still missing
+        locked = membership.file.lock_giving()
+        self._barred_since = inf if locked else min(self._barred_since, now)
+        if not locked and now - self._barred_since < FRESH:
+            return [], True  # somebody else is at it: then see what is missing yet
+        # Or was stopped at it: better too much is given up than nothing.
         try:
             return self._given(membership, backing, me), True
         finally:
-            membership.file.unlock_giving()
+            if locked:
+                membership.file.unlock_giving()
 
     def _given(self, membership: Membership, backing: AnyBacking, me: Record) -> list[Connection]:
         # Read anew: another member may just have given what was wanted.

@@ -100,10 +100,11 @@ class Member:
         session_of(connection).in_check = True  # it isn't lost, however long that takes
         self.wake()
 
-    def wake(self) -> None:
-        """Make the thread look now, for example because connections were closed."""
+    def wake(self) -> bool:
+        """Let the thread look now, as when connections were closed; tell whether there is one."""
         if (membership := self._membership) is not None:
             membership.wake(membership.index)
+        return membership is not None
 
     want = wake  # see `Slots.want`
 
@@ -234,8 +235,8 @@ class Member:
         now = monotonic()
         if now >= self._next:
             # Not each time it is woken itself: two that want slots would keep each other awake.
-            if self.record.wanted:
-                membership.wake_others(records)
+            if self.record.wanted and self._pause < _LATER:
+                membership.wake_others(record for record in records if record.held)
             self._next, self._pause = now + self._pause, min(2 * self._pause, _LATER)
         return min(self._next - now, _LATER if not self._giving.has_more_soon else _SOON)
 

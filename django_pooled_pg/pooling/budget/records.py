@@ -19,7 +19,7 @@ _MAGIC = b"dpg1"
 FRESH = 2.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Record:
     """What one member has and wants. Times are `time.monotonic()` readings, which a host shares."""
 

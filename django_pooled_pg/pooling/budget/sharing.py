@@ -9,6 +9,9 @@ one after the other, so that together they give up what is wanted and no more:
 3. If there are more members than slots, those that have none wait for their turn: the member that
    has had connections longest gives one up, after a second at the earliest.
 
+A member that should give may be unable to: it is stopped, or its borrowers keep what they have. Once
+another has waited for a second, others give in its place.
+
 No thrashing: a member that got a connection keeps it for `TENURE`, unless another has none; and
 between members with their fair shares, only what has been idle for a while moves.
 """
@@ -25,6 +28,8 @@ TENURE = 1.0
 # Seconds that idle connections have to arrive before others are given up.
 _IDLE_FIRST = 0.02
 _TURN_AFTER = 0.1
+# Seconds that somebody waits for those who come first to give.
+_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,21 +95,33 @@ def gift_of(me: Record, records: Collection[Record], now: float) -> Gift:
     needs_idle = sum(claim.wanted for claim in claims) + missing
     if needs_idle <= 0:
         return Gift()
-    missing -= sum(record.promised for record in records if record.index != me.index)
+    promised = sum(record.promised for record in records if record.index != me.index)
     urgent = any(not claim.held for claim in claims)
-    returned = _beyond_share(me, records, claims, missing, now)
-    turn = 0 if returned else _turn(me, records, claims, missing, now)
+    returned = _beyond_share(me, records, claims, missing, promised, now)
+    turn = 0 if returned else _turn(me, records, claims, missing - promised, now)
     if turn:
         return Gift(idle=turn, returned=turn, urgent=True, turn=True)
     spares = me.busy > 0 and me.held <= _fair_share(records, now)
     return Gift(idle=needs_idle, returned=returned, urgent=urgent, spares=spares)
 
 
+def _waited(claims: Collection[Record], now: float) -> float:
+    """Return for how many seconds one of these got nothing."""
+    return max((now - max(claim.since, claim.got_at) for claim in claims), default=0.0)
+
+
 def _beyond_share(
-    me: Record, records: Collection[Record], claims: list[Record], missing: int, now: float
+    me: Record,
+    records: Collection[Record],
+    claims: list[Record],
+    missing: int,
+    promised: int,
+    now: float,
 ) -> int:
     share = _fair_share(records, now)
     poor = [claim for claim in claims if claim.held < share and claim.index != me.index]
+    if _waited(poor, now) < _PATIENCE:
+        missing -= promised
     if missing <= 0 and all(now - claim.since < _IDLE_FIRST for claim in poor):
         return 0  # idle connections elsewhere are on their way
     if now - me.got_at < TENURE:
@@ -120,9 +137,18 @@ def _turn(
 ) -> int:
     none = [claim for claim in claims if not claim.held and now - claim.since >= _TURN_AFTER]
     share = _fair_share(records, now)
-    if any(record.held > share for record in records if record.busy or record in claims):
-        return 0  # by the rule before this, one of those gives
-    givers = [record for record in records if record.held and now - record.got_at >= TENURE]
+    waited = _waited(none, now)
+    rich = any(record.held > share for record in records if record.busy or record in claims)
+    if rich and waited < _PATIENCE:
+        return 0  # one of those gives, by the rule before this
+    givers = [
+        record
+        for record in records
+        if record.held and now - record.got_at >= TENURE and now - record.seen < FRESH
+    ]
     givers.sort(key=lambda giver: (giver.busy + giver.wanted > 0, -giver.held, giver.got_at))
     wanted = min(len(none), len(none) + missing)
+    if waited >= _PATIENCE:
+        # Each second twice as many, as nobody knows which of them are stuck.
+        wanted = len(none) << min(12, int(waited / _PATIENCE))
     return int(any(giver.index == me.index for giver in givers[: max(0, wanted)]))

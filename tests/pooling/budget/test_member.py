@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from django_pooled_pg.pooling.budget.member import Member
+from django_pooled_pg.pooling.budget.membership import Membership
 from django_pooled_pg.pooling.budget.slots import SlotFile
 from django_pooled_pg.pooling.errors import PoolExhausted
 from django_pooled_pg.pooling.pool import Pool
@@ -60,6 +61,41 @@ def test_aliases_of_one_server_and_user_share_a_budget(make_pool: MakePool) -> N
     for lease in leases[1:]:
         second.give_back(lease)
     assert first.statistics().slots + second.statistics().slots <= 2
+
+
+def test_a_need_is_told_others_a_few_times_and_not_for_as_long_as_it_lasts(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_pool(), make_pool(timeout=2)
+    leases = [first.borrow(), first.borrow()]
+    woken: list[int] = []
+    wake = Membership.wake
+
+    def count(self: Membership, index: int) -> bool:
+        woken.append(index)
+        return wake(self, index)
+
+    monkeypatch.setattr(Membership, "wake", count)
+    with pytest.raises(PoolExhausted):
+        second.borrow()
+    of_first = member_of(first).record.index
+    assert 1 <= woken.count(of_first) < 8
+    for lease in leases:
+        first.give_back(lease)
+
+
+def test_a_folder_that_could_not_be_used_once_is_tried_again(
+    make_pool: MakePool, folder: Path
+) -> None:
+    pool = make_pool(timeout=2)
+    for _ in range(2):
+        folder.chmod(0o755)
+        with pytest.raises(psycopg.OperationalError, match="is open to other users"):
+            pool.borrow()
+        folder.chmod(0o700)
+        pool.give_back(pool.borrow())
+        pool.close()
+        wait_until(lambda: not names(pool))
 
 
 def test_budgets_with_other_names_are_others(make_pool: MakePool) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from django_pooled_pg.pooling.budget.records import Record, read_records
@@ -21,7 +22,7 @@ def test_what_is_told_is_read(tmp_path: Path) -> None:
         file.lock(MEMBERS + each.index)
         file.write(each.pack(), each.place)
     first, second = read_records(file)
-    assert first == told[0]
+    assert asdict(first) == asdict(told[0])
     assert first.pid == os.getpid()
     assert (second.index, second.process) == (2, ("gunicorn " * 10)[:32].rstrip("\0"))
 

@@ -11,7 +11,7 @@ NOW = 1000.0
 
 
 def members(*each: dict[str, Any], limit: int = 8) -> list[Record]:
-    usual = {"limit": limit, "min_size": 1, "seen": NOW, "since": NOW - 5}
+    usual = {"limit": limit, "min_size": 1, "seen": NOW, "since": NOW - 0.5}
     return [Record(index=index, **{**usual, **given}) for index, given in enumerate(each)]
 
 
@@ -64,6 +64,12 @@ def test_what_others_have_promised_is_not_promised_again() -> None:
     assert gift(0, busy, {**busy, "promised": 2}, third).returned == 0
 
 
+def test_after_a_second_others_give_in_place_of_who_promised_and_did_not() -> None:
+    stuck = {"held": 4, "busy": 4, "promised": 1}
+    assert gift(1, stuck, {"held": 4, "busy": 4}, {"wanted": 1}).returned == 0
+    assert gift(1, stuck, {"held": 4, "busy": 4}, {"wanted": 1, "since": NOW - 1}).returned == 1
+
+
 def test_who_got_one_just_now_keeps_it_unless_another_has_none() -> None:
     young = {"held": 7, "busy": 7, "got_at": NOW - TENURE / 2}
     assert gift(0, young, {"held": 1, "busy": 1, "wanted": 3}).returned == 0
@@ -78,6 +84,24 @@ def test_more_members_than_slots_have_them_in_turn() -> None:
     assert not gift(0, old, older, none, limit=2).turn
     given = gift(1, old, older, none, limit=2)
     assert (given.turn, given.idle, given.returned, given.urgent) == (True, 1, 1, True)
+
+
+def test_after_a_second_it_is_the_next_ones_turn() -> None:
+    old = {"held": 1, "busy": 1, "got_at": NOW - 5}
+    stuck = {"held": 1, "busy": 1, "got_at": NOW - 6, "promised": 1}
+    assert not gift(0, old, stuck, {"wanted": 1}, limit=2).turn
+    assert gift(0, old, stuck, {"wanted": 1, "since": NOW - 1}, limit=2).turn
+
+
+def test_after_a_second_others_give_though_one_has_more_than_its_share() -> None:
+    stuck = {"held": 3, "busy": 3, "promised": 2}
+    assert not gift(1, stuck, {"held": 1, "busy": 1}, {"wanted": 1}, limit=4).turn
+    assert gift(1, stuck, {"held": 1, "busy": 1}, {"wanted": 1, "since": NOW - 1}, limit=4).turn
+
+
+def test_who_stopped_to_write_is_not_waited_for() -> None:
+    stopped = {"held": 1, "seen": NOW - FRESH}
+    assert gift(1, stopped, {"held": 1, "busy": 1}, {"wanted": 1}, limit=2).turn
 
 
 def test_nobodys_turn_ends_before_its_time() -> None:
