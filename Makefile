@@ -15,8 +15,8 @@ SEED ?=
 MEASURES ?=
 ROUNDS ?= 30
 BENCHED := $(VENV)/installed-bench
-# Each by itself: one that doesn't install here must not keep the others out.
-RIVALS := django-pg-real-pool django-db-connection-pool django-db-geventpool gevent
+# Each installed separately: one that doesn't install here must not keep the others out.
+RIVALS := django-async-backend django-vpg[async] django-db-connection-pool django-db-geventpool django-pg-real-pool gevent
 
 .PHONY: demo test test-packages serve lint format docs test-all django-tests dist soak faults bench clean
 
@@ -29,7 +29,7 @@ serve: $(INSTALLED)
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
-# The packages that people run with Django, as far as they go with the Django that is here.
+# The packages that people run with Django, as far as they support the installed Django.
 test-packages: $(PACKAGES)
 	@$(BIN)/python -m pytest -q -n 3 --dist loadfile -rs tests/packages
 
@@ -38,27 +38,28 @@ django-tests: $(INSTALLED)
 	@$(BIN)/python -m tests.conformance.django_suite --all
 	@$(BIN)/python -m tests.conformance.django_suite --postgis
 
-# Each supported Django on its Python; a Python that isn't there is skipped.
+# Each supported Django on its Python; a Python that isn't installed is skipped.
 # TESTS="tests/faults" runs some of the tests, TOXENV=py313-django61 one of the versions.
 test-all: $(DEVELOP)
 	@$(BIN)/python -m tox run --skip-missing-interpreters true -- $(TESTS)
 
-# Faults at random for as long as you like: make soak SECONDS=600 SEED=7
+# Random faults for as long as you like: make soak SECONDS=600 SEED=7
 soak: $(INSTALLED)
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --threads $(THREADS) $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --budget $(if $(SEED),--seed $(SEED))
 
-# What faults cost, beside Django's own pool.
+# What faults cost, compared with Django's own pool.
 faults: $(INSTALLED)
 	@$(BIN)/python -m tests.faults.compare
 
-# Speed, beside other pools: make bench, or some of it: make bench MEASURES="request slow" ROUNDS=90
-# A run of all writes the figures in docs.
+# Speed, compared with other pools: make bench, or part of it:
+# make bench MEASURES="request slow" ROUNDS=90
+# A full run writes the figures in docs.
 bench: $(BENCHED)
 	@$(BIN)/python -m testproject.bench $(MEASURES) --rounds $(ROUNDS) \
 		$(if $(MEASURES),,--output docs --docs docs/benchmark.md)
 
-# Wheel and sdist, each tried in an environment of its own.
+# Wheel and sdist, each tried in its own environment.
 dist: $(DEVELOP)
 	@rm -rf dist
 	@$(BIN)/python -m tests.release
@@ -68,7 +69,7 @@ lint: $(DEVELOP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.prose *.md docs
+	$(BIN)/python -m tests.prose *.md docs django_pooled_pg
 
 # The documentation as a site; a broken link is an error.
 docs: $(DOCUMENTED)
@@ -101,8 +102,8 @@ $(DOCUMENTED): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-# All at once, which is quick; or each by itself: one that doesn't go with this Django must not keep
-# the others out.
+# All at once, which is fast; or else each separately: one that doesn't support this Django must not
+# keep the others out.
 $(PACKAGES): $(INSTALLED) tests/packages/requirements.txt
 	@$(BIN)/python -m pip freeze | grep -i "^django==" > $(VENV)/here.txt
 	@install="$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/here.txt"; \
@@ -115,7 +116,7 @@ $(PACKAGES): $(INSTALLED) tests/packages/requirements.txt
 $(BENCHED): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@for rival in $(RIVALS); do \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check $$rival || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$rival" || \
 			echo "$$rival doesn't install here; the benchmark goes on without it."; \
 	done
 	@touch $@

@@ -1,4 +1,4 @@
-"""Owns what views say about requests whose client has gone: cancel them, or finish them."""
+"""What views say about requests whose client has gone: cancel them, or finish them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-# What CancelAbandonedMiddleware looks for.
+# CancelAbandonedMiddleware looks for this.
 MARK = "django_pooled_pg_cancel_abandoned"
 
 
 def cancel_if_abandoned(view: View) -> View:
-    """Let a view be canceled when its client has gone, whatever the method of the request.
+    """Allow canceling a view when its client has gone, whatever the request's method.
 
-    For views that answer POST without changing anything, such as a search. Of a class, decorate
+    For views that answer POST without changing anything, such as a search. For a class, decorate
     `dispatch`. Needs `CancelAbandonedMiddleware`.
     """
     marked: View = _marked(view, "cancel_if_abandoned", True)
@@ -24,9 +24,9 @@ def cancel_if_abandoned(view: View) -> View:
 
 
 def finish_if_abandoned(view: View) -> View:
-    """Let a view go on when its client has gone, though its method is GET, HEAD or OPTIONS.
+    """Let a view go on when its client has gone, even if the method is GET, HEAD or OPTIONS.
 
-    For views that change something, or fill a cache. Of a class, decorate `dispatch`.
+    For views that change something, or fill a cache. For a class, decorate `dispatch`.
     """
     marked: View = _marked(view, "finish_if_abandoned", False)
     return marked
@@ -52,6 +52,6 @@ def _marked(view: Any, name: str, cancels: bool) -> Any:
             return view(*args, **kwargs)
 
         marked = marked_sync
-    # On a function of its own: the same view may be used elsewhere without the mark.
+    # On a new function: the same view may be used elsewhere without the mark.
     setattr(marked, MARK, cancels)
     return marked

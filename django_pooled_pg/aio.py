@@ -1,4 +1,4 @@
-"""Owns `connection()`: what lends the current task an asynchronous connection of an alias' pool."""
+"""`connection()` lends the current task an asynchronous connection from an alias's pool."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, connections
 from django.db.backends.signals import connection_created
+from psycopg.pq import TransactionStatus
 
 from . import request_scope
 from .announcing import connection_borrowed
@@ -22,54 +23,66 @@ from .pooling.session.cancel import hang_up
 from .pooling.session.liveness import ANSWER_LIMIT
 from .pooling.tasks.borrow import borrow
 from .pooling.tasks.borrower import TaskBorrower
-from .pooling.tasks.errand import in_thread
+from .pooling.tasks.errand import in_loop, in_thread
 from .pooling.tasks.use import TaskUse
 
 logger = logging.getLogger(__name__)
 
-# Seconds that the end of a block waits for what goes on with its connection.
+# Seconds that the end of a block waits for other users of its connection.
 _PATIENCE = 0.5
 
 
 class connection:
-    """Lend the current task a `psycopg.AsyncConnection` of an alias' pool::
+    """Lend the current task a `psycopg.AsyncConnection` from an alias's pool::
 
         async with aio.connection() as connection:
             cursor = await connection.execute("SELECT title FROM books WHERE id = %s", [7])
             title = (await cursor.fetchone())[0]
 
-    It is of the same pool that threads borrow from: the same limits, queue, and figures. It is in
-    autocommit mode, like Django's connections; with `atomic` the block is one transaction, committed
-    at its end or, if an exception leaves the block, rolled back. The connection goes back at the end
-    of the block; what is kept of it is of no use then. Each block has a connection of its own, and
-    shares a transaction with nothing else: neither with Django's ORM nor with a block around it.
+    It comes from the same pool that threads borrow from: the same limits, queue, and figures. It is
+    in autocommit mode, like Django's connections; with `atomic` the block is one transaction, which
+    is committed at its end or, if an exception leaves the block, rolled back. The connection goes
+    back at the end of the block; anything kept is useless then. Each block has its own connection,
+    and shares a transaction with nothing else: neither with Django's ORM nor with a block around
+    it.
 
-    Canceling the task cancels the statement that runs, in the server as well.
+    Canceling the task also cancels its running statement in the server.
 
     Raises what Django's connection raises when it connects: `PoolExhausted`, or the server's error
-    as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` where that is limited;
-    `ImproperlyConfigured` for an alias that has no pool; `RuntimeError` outside of asyncio.
+    as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` if the request or
+    block is limited; `ImproperlyConfigured` for an alias without a pool; `RuntimeError` outside
+    asyncio.
     """
 
-    # The pool's `Holder`.
+    # The attributes and methods of the pool's `Holder`.
     allow_thread_sharing = False
 
     def __init__(self, alias: str = DEFAULT_DB_ALIAS, *, atomic: bool = False) -> None:
         self._alias = alias
         self._atomic = atomic
+        self._is_entered = False
         self._lease: Lease | None = None
-        # What receivers are told of now, in another thread.
+        # What a thread tells receivers of, or has told. It goes on when the task is canceled.
         self._announcing: Lease | None = None
         self._transaction: Any = None
-        self.owner = borrowers.borrower()
+        self.owner: borrowers.Borrower = borrowers.borrower()
 
     async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
-        if self._lease is not None:
+        if self._is_entered:
             raise RuntimeError("aio.connection() lends one connection at a time: make another one")
-        self.owner = borrowers.borrower()
+        self._is_entered = True
+        try:
+            return await self._enter()
+        except BaseException:
+            self._give_back()
+            raise
+
+    async def _enter(self) -> psycopg.AsyncConnection[Any]:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("aio.connection() is for tasks of asyncio")
+        # Not the loop's thread: another one may have the lease meanwhile, and outlive that.
+        self.owner = who = TaskBorrower(task)
         wrapper: Any = connections[self._alias]
         pool = getattr(wrapper, "pool", None)
         if not isinstance(pool, Pool):
@@ -78,22 +91,18 @@ class connection:
                 "none: its ENGINE must be django_pooled_pg's, and OPTIONS['pool'] not False."
             )
         with wrapper.wrap_database_errors:
-            lease = await _borrow(pool, ref(self, borrowers.gone), TaskBorrower(task))
+            lease = await _borrow(pool, ref(self, borrowers.gone), who)
             await self._announce(lease)
-        self._lease = lease
-        try:
-            use = cast(TaskUse, lease.use)
-            use.begin_task()
-            if self._atomic:
-                self._transaction = use.raw_in_task.transaction()
-                await self._transaction.__aenter__()
-            return use.raw_in_task
-        except BaseException:
-            self._give_back()
-            raise
+        self._lease, self.owner = lease, borrowers.borrower()
+        use = cast(TaskUse, lease.use)
+        use.begin_task()
+        if self._atomic:
+            self._transaction = use.raw_in_task.transaction()
+            await self._transaction.__aenter__()
+        return use.raw_in_task
 
     async def _announce(self, lease: Lease) -> None:
-        """Tell Django's receivers of the borrow, which may use the connection, as threads do."""
+        """Tell Django's receivers about the borrow; they may use the connection, as in threads."""
         is_told = lease.session.announced_to == connection_created.receivers
         if is_told and not connection_borrowed.receivers:
             return
@@ -112,10 +121,7 @@ class connection:
                 give_back(lease)
                 raise
 
-        try:
-            await in_thread(announce, undo=lambda nothing: give_back(lease))
-        finally:
-            self._announcing = None
+        await in_thread(announce, undo=lambda nothing: give_back(lease))
 
     async def __aexit__(
         self,
@@ -126,26 +132,37 @@ class connection:
         lease, transaction = self._lease, self._transaction
         self._transaction = None
         try:
+            if kind is GeneratorExit and not in_loop():
+                return False  # its task was collected, and nothing can be awaited
             if lease is not None:  # it isn't, in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
-            if transaction is not None:
-                return bool(await transaction.__aexit__(kind, error, traceback))
-            return False
+            if transaction is None:
+                return False
+            if error is None and lease is not None:
+                # psycopg would say nothing.
+                error = _why_not_committed(lease.session.pgconn.transaction_status)
+                if error is not None:
+                    await transaction.__aexit__(type(error), error, None)
+                    raise error
+            return bool(await transaction.__aexit__(kind, error, traceback))
         finally:
             self._give_back()
 
     def _give_back(self) -> None:
         # Forgotten first: whatever comes in between, nobody has it twice.
         lease, self._lease = self._lease, None
+        self._is_entered = False
         if lease is not None:
             lease.pool.give_back(lease)
+            # Its callback is for leases that were never given back: it would wake a thread.
+            lease.holder = None
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether it has that lease."""
         return lease is self._lease or lease is self._announcing
 
     def give_back_unused(self, lease: Lease) -> None:
-        """Nothing: it has a lease as long as its block goes on."""
+        """Do nothing: it has a lease as long as its block goes on."""
 
     def lease_lost(self, *, by_fork: bool) -> None:
         """Forget the lease: it is the parent's (in a forked child), or was reclaimed."""
@@ -160,9 +177,21 @@ async def _borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
     return await borrow(pool, holder, who)
 
 
+def _why_not_committed(status: int) -> psycopg.Error | None:
+    """Return why a transaction can't be committed, if that is known."""
+    if status == TransactionStatus.INERROR:
+        return psycopg.errors.InFailedSqlTransaction(
+            "the block's transaction was rolled back: a statement in it had failed, and what it did "
+            "was not undone; use connection.transaction() around what may fail"
+        )
+    if status == TransactionStatus.UNKNOWN:
+        return psycopg.OperationalError("the block's transaction is lost: so was its connection")
+    return None
+
+
 async def _end_others(lease: Lease, use: TaskUse) -> None:
-    """Have no other task in the midst of something with the connection."""
-    # A generator that was just left may have been collected, and be about to end.
+    """Make sure that no other task is in the middle of something with the connection."""
+    # A generator that was just left may have been garbage-collected, and be about to end.
     if not use.lock.locked() or await _is_free(use.lock):
         return
     logger.warning(
@@ -177,14 +206,14 @@ async def _end_others(lease: Lease, use: TaskUse) -> None:
         logger.warning("Pool %r: a statement can't be canceled: %s", lease.pool.name, ex)
     if await _is_free(use.lock):
         return
-    # Who waits for the server learns of it, and is gone before the socket's number is another's.
+    # Whoever waits for the server notices, and is gone before the socket's number is reused.
     hang_up(use.quick)
     if not await _is_free(use.lock):
         use.break_lock()
 
 
 async def _is_free(lock: asyncio.Lock) -> bool:
-    """Wait until nobody has the lock, some time at most."""
+    """Wait until nobody has the lock, at most `_PATIENCE` seconds; tell whether so."""
     try:
         async with asyncio.timeout(_PATIENCE), lock:
             return True

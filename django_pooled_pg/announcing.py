@@ -1,8 +1,8 @@
-"""Owns telling receivers of Django's `connection_created` of sessions that are new.
+"""Tells receivers of Django's `connection_created` about new sessions.
 
-It is called for each session, not for each request; so a receiver that sets who the request is for
-would set it for those that come later, too. Sites that do so are told, and `connection_borrowed`
-is there for them.
+It is sent for each session, not for each request. So a receiver that sets whom the request is for
+would also set it for later requests. A warning tells sites that do so; `connection_borrowed` is
+there for them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from .pooling.session.use import Use
 logger = logging.getLogger(__name__)
 
 connection_borrowed = Signal()
-"""Sent at each borrow, with the connection ready to be used: `sender` is the class of Django's
-connection object, `connection` that object. What a receiver sets in the session is there until the
-connection goes back, and keeps it for as long (it is pinned). Costs nothing without receivers."""
+"""Sent at each borrow, when the connection is ready to be used: `sender` is the class of Django's
+connection object, `connection` that object. What a receiver sets in the session lasts until the
+connection goes back, and keeps it until the request ends (pins it). Costs nothing without
+receivers."""
 
 # A parameter of the application's own, such as app.user; PostgreSQL's have no dot.
 # https://www.postgresql.org/docs/current/runtime-config-custom.html
-# Compiled when it is needed, which is seldom.
+# Compiled only when needed, which is rare.
 _OWN_PARAMETER = r"""(?i)\bset(?:_config\s*\(\s*'|\s+(?:session\s+)?)("?\w+"?\."?\w+)"""
 _NAME = r"\w+\.\w+"
 
@@ -38,19 +39,19 @@ _told = False
 
 
 def announce(wrapper: BaseDatabaseWrapper, use: Use, session: Session) -> list[Any]:
-    """Tell receivers of a session that is new; return those who were told."""
-    # Not by `execute_wrapper()`, which takes away the last one: receivers install theirs.
+    """Tell receivers about a new session; return those that were told."""
+    # Not by `execute_wrapper()`, which would remove the last one: receivers install their own.
     wrapper.execute_wrappers.insert(0, _tell_if_of_a_request)
     try:
         connection_created.send(sender=wrapper.__class__, connection=wrapper)
     finally:
-        # A receiver may have put another list in the place of this one, or emptied it.
+        # A receiver may have replaced this list, or emptied it.
         with suppress(ValueError):
             wrapper.execute_wrappers.remove(_tell_if_of_a_request)
     session.announced_to = receivers = connection_created.receivers.copy()
     # Not if a receiver has closed it, and perhaps gone on with another one.
     if wrapper.connection is use.raw:
-        # What receivers set, they set on each session: it isn't to be reset.
+        # What receivers set, they set on each session: no reset should undo it.
         renew(use.quick)
         use.forget_effect()
     return receivers
@@ -66,7 +67,7 @@ def _tell_if_of_a_request(execute: Any, sql: Any, params: Any, many: bool, conte
                 "A receiver of connection_created sets %s. With a pool it is called once for each "
                 "server session, not for each request: if the value depends on the request, other "
                 "requests get it, too. Connect the receiver to "
-                "django_pooled_pg.connection_borrowed in its place.",
+                "django_pooled_pg.connection_borrowed instead.",
                 name,
             )
     return execute(sql, params, many, context)

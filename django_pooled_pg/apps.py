@@ -1,9 +1,11 @@
-"""Owns the Django app: brings the commands and the checks; the engine works without it."""
+"""The Django app: adds the commands and the checks; the engine works without it."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.checks import register
+
+from . import driver as driver
 
 
 class PooledPgConfig(AppConfig):

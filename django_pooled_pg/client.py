@@ -1,4 +1,4 @@
-"""Owns what `manage.py dbshell` is told about credentials that are made when they are needed."""
+"""Gives `manage.py dbshell` credentials that are made on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SETTING_OF = {"user": "USER", "password": "PASSWORD", "host": "HOST", "port": "
 
 
 class PooledDatabaseClient(DatabaseClient):
-    """Django's client, which knows a password as a string only."""
+    """Django's client, which only knows passwords that are strings."""
 
     @classmethod
     def settings_to_cmd_args_env(

@@ -1,9 +1,8 @@
-"""Owns the wrapper around each cursor: Django's, without its detours; changes no result.
+"""The wrapper around each cursor: Django's, without its detours; changes no result.
 
 Django's `CursorWrapper` finds `fetchone` and the like in `__getattr__`, makes a new decorated
 function for each call, enters a context for each error that doesn't happen, and runs a statement
-through three methods. Whatever patches or extends Django's class has its say here: then its own
-way is taken.
+through three methods. If anything patches or extends Django's class, this one takes Django's way.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ def _is_djangos(function: Any) -> bool:
     )
 
 
-# The methods through which Django's `execute` goes. Where one was patched before this was imported
-# there is none that could be found unchanged. The types of Django know nothing of the private ones.
+# The methods through which Django's `execute` goes. If one was patched before this was imported,
+# the unchanged one can't be found. Django's type stubs don't know the private ones.
 _EXECUTE: Any = DjangoCursorWrapper.execute
 _WITH_WRAPPERS = DjangoCursorWrapper._execute_with_wrappers  # type: ignore[attr-defined]
 _PLAIN = DjangoCursorWrapper._execute  # type: ignore[attr-defined]
@@ -35,12 +34,12 @@ _new: Any = object.__new__
 
 
 class CursorWrapper(DjangoCursorWrapper):
-    """Django's `CursorWrapper` with its most used methods in the open."""
+    """Django's `CursorWrapper`, with its most used methods defined directly."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.__getattr__ is not DjangoCursorWrapper.__getattr__:
-            # Whoever looks at each access, as django-debug-toolbar does, is to see these, too.
+            # A subclass that watches attribute access, as django-debug-toolbar's, must see these.
             for name in ("fetchone", "fetchmany", "fetchall", "close"):
                 if getattr(cls, name) is getattr(CursorWrapper, name):
                     setattr(cls, name, _NotHere())
@@ -50,7 +49,7 @@ class CursorWrapper(DjangoCursorWrapper):
 
     @classmethod
     def around(cls, cursor: Any, db: Any) -> CursorWrapper:
-        """Make one as its class does: Django's `__init__` costs each query a call."""
+        """Make one like the class does, but without Django's `__init__`, a call for each query."""
         made: CursorWrapper = _new(cls)
         made.cursor, made.db = cursor, db
         return made
@@ -100,7 +99,7 @@ class CursorWrapper(DjangoCursorWrapper):
 
 
 class _NotHere:
-    """An attribute that `__getattr__` is asked for."""
+    """Makes attribute access fall back to `__getattr__`."""
 
     def __get__(self, instance: Any, owner: Any) -> Any:
         raise AttributeError

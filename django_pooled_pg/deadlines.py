@@ -1,4 +1,4 @@
-"""Owns `deadline()`: a block of code whose work with the database ends in time."""
+"""`deadline()` limits the time that a block of code may spend with the database."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ R = TypeVar("R")
 
 
 class deadline:
-    """Give a block of code `seconds` for what it does with the database::
+    """Give a block of code `seconds` for its work with the database::
 
         with deadline(2.5):
             report = build_report()
 
-    Also for `async with`, and as a decorator of functions and coroutine functions. Inside another
-    one the nearer deadline counts.
+    Also works with `async with`, and as a decorator of functions and coroutine functions. In nested
+    blocks, the nearest deadline counts.
 
-    A statement that runs at the deadline is canceled in the server, and a wait for a connection
-    ends: both raise `DeadlineExceeded`, and so does each further statement in the block, at once.
-    Code that doesn't use the database goes on: nothing is raised at the end of the block either.
-    What ends a transaction (`COMMIT`, `ROLLBACK`, savepoints) is neither canceled nor refused.
-    A generator that yields within such a block limits those who go on meanwhile, too.
+    At the deadline, a running statement is canceled in the server, and a wait for a connection
+    ends: both raise `DeadlineExceeded`. So does each later statement in the block, at once. Code
+    that doesn't use the database goes on: the end of the block raises nothing either. Statements
+    that end a transaction (`COMMIT`, `ROLLBACK`, savepoints) are never canceled or refused. While a
+    generator is suspended inside the block, the deadline also applies to its caller.
 
     Raises `TypeError` or `ValueError` for anything that isn't a possible number of seconds.
     """
@@ -39,12 +39,12 @@ class deadline:
         if callable(seconds):
             raise TypeError("deadline needs a number of seconds: write @deadline(2.5)")
         self._seconds = checked_seconds(seconds, "deadline()")
-        # Of its blocks that go on: several, where it is kept and used again and again.
+        # Blocks that are still running: several, if one object is used repeatedly.
         self._works: list[Work] = []
 
     def __enter__(self) -> None:
         work = Work(self._seconds)
-        # First of all: an interrupt may come before the block begins, and __del__ ends what is here.
+        # Comes first: an interrupt may come before the block begins; __del__ ends what is listed.
         self._works.append(work)
         watcher.enter(work)
 
@@ -59,10 +59,10 @@ class deadline:
 
     def _work_here(self) -> Work:
         work = context.get()
-        # Blocks need not end in the order in which they began: generators suspend within them.
+        # Blocks need not end in the order in which they began: generators suspend inside them.
         while work is not None and (work.has_ended or work not in self._works):
             work = work.outer
-        # One of another context, where such a generator is collected.
+        # The block of another context, where such a generator is garbage-collected.
         return work or self._works[-1]
 
     async def __aenter__(self) -> None:
@@ -87,7 +87,7 @@ class deadline:
 
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            # One for each call: see __del__.
+            # A new one for each call: see __del__.
             with deadline(self._seconds):
                 return function(*args, **kwargs)
 

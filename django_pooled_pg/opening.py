@@ -1,7 +1,7 @@
-"""Owns how a server session of a pool is opened and configured: as its engine does it.
+"""Opens and configures a pool's server sessions the way their engine does.
 
 Relies on the methods of Django's DatabaseWrapper that engines override;
-`tests/test_django_contract.py` fails when one of them moves.
+`tests/test_django_contract.py` fails if one of them moves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .pooling.registry import Settings, snapshot
 # psycopg's own default: https://www.psycopg.org/psycopg3/docs/api/connections.html
 _LONGEST_CONNECT = 130
 
-# Find a peer that vanished within a minute, not within the two hours that systems wait; unless
+# Notice within a minute that a peer has vanished, not after the two hours that systems wait, unless
 # OPTIONS says otherwise. Ignored on Unix sockets.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
 _KEEPALIVES = {
@@ -35,10 +35,10 @@ _KEEPALIVES = {
 def session_maker(
     engine: type[DatabaseWrapper], alias: str, settings: Settings, config: PoolConfig
 ) -> SessionMaker:
-    """Return what opens sessions as `engine`, or a subclass of it, does without a pool."""
+    """Return what opens sessions the way `engine`, or its subclass, does without a pool."""
 
     def wrapper(settings: Settings) -> DatabaseWrapper:
-        # One of its own for each session, used once.
+        # A new one for each session, used once.
         fresh = snapshot(settings)
         fresh["OPTIONS"]["pool"] = False
         made = engine(fresh, alias)
@@ -77,37 +77,37 @@ def session_maker(
 
 def _with_defaults(params: dict[str, Any], timeout: float) -> dict[str, Any]:
     if "connect_timeout" not in params and "PGCONNECT_TIMEOUT" not in os.environ:
-        # Those who wait should be told of a host that doesn't answer, not of their time-out; and of
-        # several, each gets its turn before. It is what psycopg, too, takes for the least.
+        # Those who wait should hear of a host that doesn't answer, not of their time-out; and each
+        # of several hosts gets its turn before that. Two seconds are psycopg's minimum, too.
         hosts = len(_said(params, "host").split(","))
         limit = min(max(2, (int(timeout) - 1) // hosts), _LONGEST_CONNECT)
-        # Where there is a service: psycopg doesn't look into its file for it.
+        # Even with a service: psycopg doesn't look for a connect_timeout in its file.
         params = {**params, "connect_timeout": limit}
-    if "service" not in params:  # whose file may say something about these
+    if "service" not in params:  # a service's file may set these
         params = {**_KEEPALIVES, **params}
     return params
 
 
 def _no_answer(params: dict[str, Any], error: ConnectionTimeout) -> ConnectionTimeout:
-    """Return the error that says what psycopg's doesn't: who didn't answer, and for how long."""
+    """Return an error that adds what psycopg's lacks: who didn't answer, and for how long."""
     if service := params.get("service"):
         who = f"service {service}"
     else:
         who = (
             f"{_said(params, 'host') or 'the local server'}, port {_said(params, 'port') or 5432},"
         )
-    # As psycopg reads it, which has refused what is no number.
+    # Read as psycopg does, which has refused anything that isn't a number.
     given = int(float(_said(params, "connect_timeout")))
     limit = max(2, given) if given > 0 else _LONGEST_CONNECT
     each = " each" if "," in _said(params, "host") else ""
-    # With what became of each host, where there are several.
+    # Add what happened with each host if there are several.
     attempts = str(error).splitlines()[1:]
     text = f"no answer from {who} within {limit} s{each} (connect_timeout)"
     return ConnectionTimeout("\n".join([text, *attempts]))
 
 
 def _said(params: dict[str, Any], name: str) -> str:
-    """Return a parameter of the connection, which may be in the environment."""
+    """Return a connection parameter, which may come from the environment."""
     return str(params.get(name) or os.environ.get(f"PG{name.upper()}") or "")
 
 
@@ -118,7 +118,7 @@ def _configure(opener: DatabaseWrapper, connection: psycopg.Connection[Any]) -> 
 
 
 class _ConnectsWith:
-    """The psycopg module, but for `connect`, which makes connections of the class given."""
+    """The psycopg module, except that `connect` opens connections of the given class."""
 
     def __init__(self, connection_class: type[psycopg.Connection[Any]]) -> None:
         self.connect = connection_class.connect

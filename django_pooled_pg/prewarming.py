@@ -1,4 +1,4 @@
-"""Owns opening pools before the first request; how a pool opens is its own matter."""
+"""Opens pools before the first request; how one opens is in `pooling/`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def prewarm() -> None:
     """Open `min_size` connections in each pool whose `prewarm` option asks for it.
 
     The app calls this when Django is ready, and again in each forked child. Call it yourself
-    where neither happens, for example in gunicorn's `post_worker_init` when the app isn't in
-    INSTALLED_APPS. With `"prewarm": "wait"` it returns when the connections are there, and
-    raises the server's error when they can't be made. A forked child doesn't wait.
+    where neither happens, for example in gunicorn's `post_worker_init` if the app isn't in
+    INSTALLED_APPS. With `"prewarm": "wait"` it returns when the connections are open, and
+    raises the server's error if they can't be. A forked child doesn't wait.
     """
     try:
         _open_pools(may_wait=True)
     finally:
-        # Only now: in a child, what pools need when they open must have let go of the parent.
+        # Registered last: in a child, all that pools need must first drop the parent's things.
         registry.on_fork(_prewarm_in_child)
 
 
@@ -40,20 +40,20 @@ def _open_pools(*, may_wait: bool) -> None:
 
 
 def prewarm_if_serving() -> None:
-    """Prewarm, unless this process runs a management command: those want to be quick."""
+    """Prewarm, unless this process runs a management command: those should start quickly."""
     script = Path(sys.argv[0])
-    # `python -m django` runs .../django/__main__.py, and so do servers their own.
+    # `python -m django` runs .../django/__main__.py; servers have a __main__.py of their own.
     name = script.parent.name if script.name == "__main__.py" else script.name
     if name not in ("manage.py", "django-admin", "django"):
         prewarm()
 
 
 def _prewarm_in_child() -> None:
-    # A server that preloads the application (gunicorn --preload, uWSGI, Celery) got ready in
-    # the parent: its workers are the children. Never waits: a fork must not hang.
+    # A server that preloads the application (gunicorn --preload, uWSGI, Celery) was ready in the
+    # parent, and its workers are the children. Never waits: a fork must not hang.
     if gevent_order.is_to_come():
-        return  # the first request tells that this is too late
+        return  # the first request raises the error that says so
     try:
         _open_pools(may_wait=False)
-    except Exception:  # nothing can be raised out of a fork
+    except Exception:  # a fork hook can't raise
         logger.exception("Prewarming failed in a forked child; the first request will retry")

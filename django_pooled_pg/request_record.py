@@ -1,8 +1,8 @@
-"""Owns the record of what one request did with pools; shows it to nobody.
+"""Keeps the record of what one request did with pools; shows it to nobody.
 
-A record belongs to a context (`contextvars`). asgiref and asyncio take contexts along into the
-threads and tasks that they start, so those note into the record of the request they work for. A
-thread that code starts itself has no context but its own, and notes nothing.
+A record belongs to a context (`contextvars`). asgiref and asyncio pass the context on to the
+threads and tasks that they start, so those write to the record of the request they work for. A
+thread that code starts itself has only its own context, and notes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .pooling.errors import PoolExhausted
 from .pooling.lease import HolderRef, Lease
 from .pooling.pool import Pool
 from .pooling.process.borrowers import Borrower
+from .pooling.session import use
 from .pooling.session.statements import CHANGES
 
 if TYPE_CHECKING:
@@ -30,15 +31,16 @@ if TYPE_CHECKING:
 class Borrow:
     """One borrow, as far as it has come. Times are in seconds.
 
-    - `began`: when, after the record was opened;
+    - `began`: when, counted from the opening of the record;
     - `waited`: from there to the connection, or to the error;
-    - `held`: from there to the return; so far, unless `returned`;
-    - `worked`: of the time held, what statements took;
+    - `held`: from there to the return, or until now unless `returned`;
+    - `worked`: the part of the time held that statements took;
     - `error`: `"exhausted"`, or `"failed"` for any other; `""` if there was none;
-    - `pinned`: whether it couldn't go back early, because its session holds state;
+    - `pinned`: whether it couldn't go back early because its session holds state;
     - `changed_by`: the first command or function that changed the session, such as `"SET"`;
-    - `cleaned`: whether the session is rolled back or reset as it goes back (or would be, now);
-    - `place`: where the application borrowed; empty unless asked for.
+    - `cleaned`: whether the session is rolled back or reset when it goes back (or would be now);
+    - `place`: where the application borrowed; empty unless asked for;
+    - `changed_at`: where it first changed the session; empty unless asked for.
     """
 
     alias: str
@@ -52,11 +54,12 @@ class Borrow:
     changed_by: str = ""
     cleaned: bool = False
     place: str = ""
+    changed_at: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Totals:
-    """The borrows of one alias. Times are in seconds, of all threads together."""
+    """The borrows of one alias. Times are in seconds, summed over all threads."""
 
     alias: str
     borrows: int = 0
@@ -71,7 +74,7 @@ class Totals:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class _Entry:
-    """A borrow that may go on, in whatever thread."""
+    """A borrow that may still go on, in whatever thread."""
 
     alias: str
     began: float
@@ -90,7 +93,7 @@ class _Entry:
         if lease is None:
             return self.ended or self._at(0.0, returned=True)
         seen = self._at(monotonic(), returned=False)
-        # It may have gone back meanwhile, and its session be another borrower's.
+        # It may have gone back meanwhile, and its session may belong to another borrower.
         return self.ended or seen
 
     def _at(self, now: float, *, returned: bool) -> Borrow:
@@ -112,14 +115,15 @@ class _Entry:
             worked=use.worked,
             returned=returned,
             pinned=lease.pinned,
-            changed_by=use.reason if use.effect >= CHANGES else "",
+            changed_by=(use.reason or "a statement") if use.effect >= CHANGES else "",
             cleaned=lease.pool.would_reset(lease),
             place=self.place,
+            changed_at=use.changed_at if use.effect >= CHANGES else "",
         )
 
 
 class Record:
-    """What one request did with pools. Any thread may note into it, and look at it."""
+    """What one request did with pools. Any thread may add to it and read it."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -128,7 +132,7 @@ class Record:
         self._entries: list[_Entry] = []
 
     def borrow(self, pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
-        """Borrow from `pool`, and note it. Raises what `Pool.borrow()` raises."""
+        """Borrow from `pool`, and note that. Raises what `Pool.borrow()` raises."""
         with self.note(pool.alias) as lent:
             lent.append(lease := pool.borrow(holder, who))
         return lease
@@ -157,12 +161,17 @@ class Record:
             self._entries.append(entry)
         lent[0].on_return = entry.end
 
+    def open_leases(self) -> list[tuple[Lease, str]]:
+        """Return the open leases, and where each was borrowed, in order of borrowing."""
+        entries = sorted(self._entries.copy(), key=lambda entry: entry.began)
+        return [(lease, e.place) for e in entries if (lease := e.lease) is not None]
+
     def borrows(self) -> list[Borrow]:
         """Return the borrows so far, in the order in which they began."""
         return sorted((entry.look() for entry in self._entries.copy()), key=lambda b: b.began)
 
     def totals(self) -> list[Totals]:
-        """Return the sums of each alias, in the order in which the aliases were first used."""
+        """Return the sums for each alias, in the order in which the aliases were first used."""
         found: dict[str, Totals] = {}
         for borrow in self.borrows():
             totals = found.setdefault(borrow.alias, Totals(alias=borrow.alias))
@@ -193,8 +202,8 @@ def _borrow(pool: Pool, holder: HolderRef, who: Borrower) -> Lease:
 
 
 async def borrow_for_task(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
-    """Borrow from `pool`, and note it where a record is kept."""
-    from .pooling.tasks.borrow import borrow  # not with this module: few have tasks that borrow
+    """Borrow from `pool`, and note that if a record is kept."""
+    from .pooling.tasks.borrow import borrow  # imported late: few sites have tasks that borrow
 
     record = current()
     if record is None:
@@ -204,21 +213,27 @@ async def borrow_for_task(pool: Pool, holder: HolderRef, who: TaskBorrower) -> L
     return lease
 
 
+def _where() -> str:
+    record = current()
+    return place_of_caller() if record is not None and record.with_places else ""
+
+
 @contextmanager
 def recording(*, with_places: bool = False) -> Iterator[Record]:
-    """Note what this context does with pools; inside another `recording()`, into its record.
+    """Record what this context does with pools; inside another `recording()`, in its record.
 
-    With `with_places` also where in the code. Borrows that go on afterwards are followed to
-    their end.
+    With `with_places`, also where in the code. Borrows that outlast it are followed to their end.
     """
     request_scope.borrow = _borrow
+    if with_places:
+        use.where = _where
     if (outer := current()) is not None:
         outer.with_places = outer.with_places or with_places
         yield outer
         return
     record = Record()
     record.with_places = with_places
-    # Not a token to reset with: asgiref may have brought the value here from another context.
+    # No token to reset with: asgiref may have copied the value here from another context.
     before = _current.get()
     _current.set(record)
     try:

@@ -1,4 +1,4 @@
-"""Owns knowing whether this thread works on a request, and who notes its borrows.
+"""Tracks whether this thread works on a request, and who notes its borrows.
 
 Django announces a request, and its end, in the thread that uses the database for it, under ASGI
 as well: https://docs.djangoproject.com/en/stable/ref/signals/#request-response-signals
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .pooling.pool import Pool
 
 borrow: Callable[[Pool, HolderRef, Borrower], Lease] | None = None
-"""What to call in place of `Pool.borrow()` since somebody keeps a record of a request in this process
-(`request_record.py`, which takes its time to import)."""
+"""Called in place of `Pool.borrow()` once somebody keeps a record of a request in this process
+(`request_record.py`, which is slow to import)."""
 
-# Django's test client, called in the midst of a request: its requests end, and the outer one goes
-# on. By its name: a site that serves doesn't import it.
+# Django's test client may be called during a request: its requests end, and the outer one goes on.
+# Recognized by name: a site that serves doesn't import it.
 _TEST_CLIENT = "django.test.client"
 
 
@@ -44,7 +44,7 @@ def _end(sender: Any = None, **kwargs: Any) -> None:
 
 
 def leave(who: Borrower) -> None:
-    """Note that `who` works on no request any more."""
+    """Note that `who` no longer works on a request."""
     who.in_request, who.inner_requests = False, 0
 
 

@@ -1,4 +1,4 @@
-"""Owns giving connections back earlier than Django would, where code knows that it may."""
+"""Gives connections back earlier than Django would, where code knows that it may."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _AroundWork:
     def __exit__(self, *exc: object) -> None:
         self._after()
 
-    # In the thread that runs Django's synchronous code: it is the one that holds connections.
+    # In the thread that runs Django's synchronous code, since that one holds the connections.
 
     async def __aenter__(self) -> None:
         await sync_to_async(self._before, thread_sensitive=True)()
@@ -46,11 +46,11 @@ class without_connection(_AroundWork):
         with without_connection():
             answer = ask_the_model(question)
 
-    The next query borrows again. In async code use `async with`: it gives back what the
-    thread that runs Django's synchronous code for this request holds.
+    The next query borrows again. In async code use `async with`: it gives back the connections
+    of the thread that runs Django's synchronous code for this request.
 
     Raises `django.db.transaction.TransactionManagementError` inside an atomic block, where
-    giving back would lose the transaction; then nothing is given back.
+    giving back would lose the transaction; nothing is given back then.
     """
 
     def _before(self) -> None:
@@ -69,14 +69,14 @@ class without_connection(_AroundWork):
 class returning_connections(_AroundWork):
     """Give back this thread's connections at the end of a piece of work.
 
-    For work outside of requests: threads, executors, tasks, schedulers. A context manager,
+    For work outside requests: threads, executors, tasks, schedulers. A context manager,
     also for `async with`, and a decorator of functions and coroutine functions::
 
         @returning_connections()
         def send_newsletter(): ...
 
-    A connection inside an atomic block that is older than the work (as in a `TestCase`) stays
-    where it is. What a transaction left open otherwise is rolled back.
+    A connection inside an atomic block that began before the work (as in a `TestCase`) is kept.
+    Any other transaction that was left open is rolled back.
     """
 
     def _after(self) -> None:

@@ -1,4 +1,4 @@
-"""Owns the folder in which the processes of one deployment and user find each other.
+"""Finds the folder in which the processes of one deployment and user meet.
 
 Must not trust what it finds there: everybody may write to the temporary folder around it.
 """
@@ -15,36 +15,36 @@ from typing import Any
 
 from django.conf import settings
 
-# What the operating system takes as the path of a Unix socket, in bytes.
+# The longest path of a Unix socket that the operating system accepts, in bytes.
 _SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 # "/", a process id, "-", a token, ".sock"
 _SOCKET_NAME_ROOM = 22
 
 _HINT = "Set POOLED_PG_RUNTIME_DIR to a folder that only this user can use."
 
-# Of each alias where its server is: what libpq looks for in the environment where a setting is
-# empty. Not the user: a worker's may be another one than the site's.
+# Where an alias's server is, with the variable that libpq reads where the setting is empty. Not the
+# user: a worker may use another one than the site.
 _PLACE = {"HOST": "PGHOST", "PORT": "PGPORT", "NAME": "PGDATABASE"}
-# What the aliases' settings said when the process began; sites change them while they run, to
-# have a tenant's database for example.
+# The aliases' settings at process start; sites change them while they run, for example to select
+# a tenant's database.
 _noted: dict[str, dict[str, str]] | None = None
 
 
 class RuntimeDirError(OSError):
     """The runtime folder can't be made, or isn't private to this user.
 
-    An `OSError`, as whatever else can go wrong with files and sockets there.
+    An `OSError`, like anything else that can go wrong with files and sockets there.
     """
 
 
 def note_databases() -> None:
-    """Remember where the databases are, before a request can change the settings."""
+    """Remember where the databases are before a request can change the settings."""
     global _noted
     _noted = _databases()
 
 
 def describe(alias: str) -> str:
-    """Say which database that is, of which settings: what tells deployments apart."""
+    """Name the database and the settings module: what tells deployments apart."""
     place = _place(settings.DATABASES[alias])
     where = place["SERVICE"] and f"service {place['SERVICE']}"
     if place["NAME"]:
@@ -55,14 +55,13 @@ def describe(alias: str) -> str:
 
 
 def runtime_dir() -> Path:
-    """Return the runtime folder, made if need be; it is private to this user.
+    """Return the runtime folder, which is private to this user; makes it if needed.
 
-    It is the setting `POOLED_PG_RUNTIME_DIR` (an absolute path, whose parent exists) or else
-    `<temporary folder>/django_pooled_pg-<uid>/<key>`, where the key stands for the deployment:
-    the settings module, its file, and where the databases are. Not `XDG_RUNTIME_DIR`: a shell has
-    it, the workers that systemd started have not, and they'd look for each other in different
-    places. For the same reason the setting is needed with systemd's `PrivateTmp`, or where TMPDIR
-    differs.
+    It is the setting `POOLED_PG_RUNTIME_DIR` (an absolute path whose parent exists) or else
+    `<temporary folder>/django_pooled_pg-<uid>/<key>`. The key stands for the deployment:
+    the settings module, its file, and where the databases are. Not `XDG_RUNTIME_DIR`: shells have
+    it, workers started by systemd don't, and the two would look for each other in different
+    places. For the same reason systemd's `PrivateTmp`, or a different TMPDIR, requires the setting.
 
     Raises `RuntimeDirError`.
     """
@@ -70,16 +69,16 @@ def runtime_dir() -> Path:
 
 
 def shared_dir() -> Path:
-    """Return the folder that all deployments of this user share, made if need be.
+    """Return the folder that all deployments of this user share; makes it if needed.
 
-    It is the setting `POOLED_PG_RUNTIME_DIR`, or else the parent of the runtime folder: so workers
-    with a settings module of their own find the site's there. Raises `RuntimeDirError`.
+    It is the setting `POOLED_PG_RUNTIME_DIR`, or else the parent of the runtime folder: workers
+    with a settings module of their own find the site's folder there. Raises `RuntimeDirError`.
     """
     return _made(_folders())
 
 
 def _folders(*key: str) -> list[Path]:
-    """Return the folder, and before it those above that are ours, too."""
+    """Return the folder, preceded by those of its parents that are ours, too."""
     configured = getattr(settings, "POOLED_PG_RUNTIME_DIR", None)
     if configured is None:
         ours = Path(tempfile.gettempdir(), f"django_pooled_pg-{os.geteuid()}")
@@ -110,12 +109,12 @@ def _path(configured: Any) -> Path:
         if b"\0" not in os.fsencode(path):
             return path
     except (TypeError, ValueError):
-        pass  # the latter of a text that no path can have
+        pass  # ValueError: a string that can't be a path
     raise RuntimeDirError("POOLED_PG_RUNTIME_DIR is not a path: give an absolute one, or None.")
 
 
 def _key() -> str:
-    # Without a settings module (settings.configure()) the databases alone tell programs apart.
+    # Without a settings module (settings.configure()), only the databases tell programs apart.
     name = getattr(settings, "SETTINGS_MODULE", None) or ""
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     module = [name, os.path.realpath(file) if file else ""]
@@ -129,7 +128,7 @@ def _databases() -> dict[str, dict[str, str]]:
 
 def _place(database: dict[str, Any]) -> dict[str, str]:
     options = database.get("OPTIONS")
-    # One that is no dict is told by a check, which comes later.
+    # A later check reports OPTIONS that isn't a dict.
     said = options.get("service") if isinstance(options, dict) else None
     service = said or os.environ.get("PGSERVICE", "")
     found = {
@@ -140,14 +139,14 @@ def _place(database: dict[str, Any]) -> dict[str, str]:
 
 
 def _refuse_open_parents(folder: Path) -> None:
-    # Whoever may rename what is on the way to the socket can put a folder of their own there,
-    # between our look at it and our next step.
+    # Whoever may rename a folder on the way to the socket can put their own in its place, between
+    # our check and our next step.
     real = Path(os.path.realpath(folder))
     for parent in (real, *real.parents):
         try:
             mode = parent.stat().st_mode
         except OSError:
-            continue  # what is wrong with it, the attempt to make a folder there tells
+            continue  # if this matters, making the folder fails and says why
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise RuntimeDirError(
                 f"'{parent}' can be written by everybody (mode {stat.S_IMODE(mode):04o}), so what "
@@ -160,16 +159,16 @@ def _make_private(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        pass  # looked at below, like one just made
+        pass  # checked below, like a new one
     except OSError as ex:
         raise RuntimeDirError(f"'{folder}' can't be made: {ex.strerror}. {_HINT}") from ex
     try:
-        # lstat: a symbolic link that somebody else put here must not lead us astray.
+        # lstat: somebody else's symbolic link must not lead us astray.
         status = folder.lstat()
     except OSError as ex:
-        raise RuntimeDirError(f"'{folder}' can't be looked at: {ex.strerror}. {_HINT}") from ex
+        raise RuntimeDirError(f"'{folder}' can't be examined: {ex.strerror}. {_HINT}") from ex
     if not stat.S_ISDIR(status.st_mode):
-        raise RuntimeDirError(f"'{folder}' is not a folder (links are refused too). {_HINT}")
+        raise RuntimeDirError(f"'{folder}' is not a folder (links are refused, too). {_HINT}")
     if status.st_uid != os.geteuid():
         raise RuntimeDirError(
             f"'{folder}' belongs to user {status.st_uid}, not to user {os.geteuid()}. {_HINT}"

@@ -1,4 +1,4 @@
-"""Owns the `Server-Timing` header, which shows in a browser what a request did with pools.
+"""The `Server-Timing` header, which shows in a browser what a request did with pools.
 
 https://www.w3.org/TR/server-timing/
 """
@@ -20,12 +20,12 @@ _HEADER = "Server-Timing"
 
 
 class ServerTimingMiddleware:
-    """Tell in `Server-Timing` how long a request waited for connections and held them.
+    """Report in `Server-Timing` how long a request waited for connections and held them.
 
     Does nothing unless the setting `POOLED_PG_SERVER_TIMING` is true when the process starts:
-    whoever visits the site can read the header. Put it first in `MIDDLEWARE`, so that it sees
-    what middleware below it does, too. It counts what was done until the headers are sent. Works
-    in sync and async stacks.
+    every visitor of the site can read the header. Put it first in `MIDDLEWARE`, so that it also
+    sees what the middleware below it does. It counts what was done until the headers are sent.
+    Works in sync and async stacks.
     """
 
     sync_capable = True
@@ -76,5 +76,5 @@ def _metrics(totals: Totals) -> list[str]:
 
 
 def _quotable(text: str) -> str:
-    # Within quotes, in a header.
+    # For use within quotes, in a header.
     return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in text)

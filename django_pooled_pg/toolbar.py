@@ -1,4 +1,4 @@
-"""Owns the panel for django-debug-toolbar, which shows what the request did with pools."""
+"""The panel for django-debug-toolbar, which shows what the request did with pools."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .pooling import registry
 from .request_record import Record, recording
 
 
-# Panel's methods have no types: hence what mypy is told to ignore.
+# Panel's methods have no types; hence the "type: ignore" comments.
 class PoolPanel(Panel):
     """`"django_pooled_pg.toolbar.PoolPanel"` in `DEBUG_TOOLBAR_PANELS`.
 
-    It shows what was done until the response is ready. All it stores are figures, aliases,
-    names of commands and places in the code.
+    It shows what was done until the response is ready. It stores only figures, aliases, names of
+    commands and places in the code.
     """
 
     is_async = True

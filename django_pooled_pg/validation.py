@@ -1,7 +1,7 @@
-"""Owns what Django calls to check pools; what is checked, beyond the options, is in `checks/`.
+"""Connects Django's check framework to pools; apart from the options, `checks/` does the work.
 
-Only `PoolValidation`, which Django calls with `--database`, connects to a database. A process that
-serves runs no checks, so what is in `checks/` is imported when one is run.
+Only `PoolValidation`, which Django calls with `--database`, connects to a database. Serving
+processes run no checks, so `checks/` is imported only when a check runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .pooling.config import PoolConfig
 class PoolValidation(BaseDatabaseValidation):
     """Checks one alias against its server: `manage.py check --database ALIAS`.
 
-    Where the app isn't installed, it checks the alias' settings, too.
+    Without the app in INSTALLED_APPS, it checks the alias's settings, too.
     """
 
     connection: DatabaseWrapper
@@ -41,7 +41,7 @@ class PoolValidation(BaseDatabaseValidation):
 
 
 def check_all(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Check the settings of all aliases; registered by the app, so that each start runs it."""
+    """Check the settings of all aliases; registered by the app, so it runs at each start."""
     from .checks.abandoned import check_abandoned
     from .checks.project import check_settings
 
@@ -70,13 +70,13 @@ def _engines() -> Iterator[BaseDatabaseWrapper]:
 
 
 def _config(connection: BaseDatabaseWrapper) -> PoolConfig | CheckMessage | None:
-    """Return what the pool is configured to be, `None` without a pool, or what is wrong."""
+    """Return the pool's configuration, `None` without a pool, or a message about what is wrong."""
     try:
         return PoolConfig.from_settings(connection.alias, connection.settings_dict)
     except ImproperlyConfigured as ex:
         from .checks.messages import message
 
-        hint = "Every option is described in docs/settings.md."
+        hint = "docs/settings.md describes every option."
         return message("E001", str(ex), hint, connection.alias)
 
 

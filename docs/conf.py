@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 
 from django_pooled_pg import __version__
 
-# autodoc imports middleware, which wants settings.
+# autodoc imports middleware, which needs settings.
 if not os.environ.get("DJANGO_SETTINGS_MODULE") and not settings.configured:
     settings.configure()
     django.setup()
@@ -23,14 +23,14 @@ copyright = "the authors of django_pooled_pg"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 nitpicky = True
-# There are no inventories of others: only names of this package can be looked up.
+# Other projects' inventories aren't here: only this package's names can be looked up.
 nitpick_ignore_regex = [("py:.*", r"(?!django_pooled_pg).*")]
 
-# Anchors as GitHub makes them, and images that say how wide they are.
+# Anchors as GitHub makes them, and images that have a width.
 myst_heading_anchors = 3
 myst_enable_extensions = ["html_image"]
 
-# Docstrings are written for people in editors: what is between backticks is code.
+# Docstrings are written for people in editors: backticks mark code.
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -45,7 +45,7 @@ html_copy_source = False
 
 
 def _keep_github_anchors(app: Sphinx, doctree: nodes.document) -> None:
-    # What links to checks.md#pooled_pgw007 on GitHub finds checks.html#pooled_pgw007, too.
+    # A link to checks.md#pooled_pgw007 on GitHub also works as checks.html#pooled_pgw007.
     for section in doctree.findall(nodes.section):
         slug = section.get("slug")
         if slug and slug not in section["ids"]:
@@ -55,8 +55,9 @@ def _keep_github_anchors(app: Sphinx, doctree: nodes.document) -> None:
 def _hide_constructors(
     app: Sphinx, what: str, name: str, obj: object, options: object, args: str, returns: str
 ) -> tuple[str, str] | None:
-    # What users make themselves takes nothing, but for these.
-    made_here = what in ("class", "exception") and not name.endswith(("Collector", ".deadline"))
+    # Of the classes that users construct, only these take arguments.
+    takes = ("Collector", ".deadline", ".max_borrows", "_calling", "_session_state")
+    made_here = what in ("class", "exception") and not name.endswith(takes)
     return ("", "") if made_here and args else None
 
 

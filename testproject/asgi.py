@@ -1,4 +1,4 @@
-"""Owns the site's ASGI application."""
+"""The site's ASGI application."""
 
 from __future__ import annotations
 

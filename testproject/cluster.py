@@ -1,7 +1,7 @@
-"""Owns the life of one PostgreSQL server: init, start, stop, promote, destroy.
+"""Runs one PostgreSQL server: init, start, stop, promote, destroy.
 
-Knows nothing of Django. Where the programs are found and as whom they run is `programs.py`'s
-business, how long a server may live `keeper.py`'s.
+Knows nothing of Django. `programs.py` knows where the programs are and as whom they run,
+`keeper.py` how long a server may live.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "64MB",
-    # The data may be lost with the machine (not with the server: commits reach the kernel).
+    # The data may be lost with the machine, but not with the server: commits reach the kernel.
     "fsync": "off",
     "full_page_writes": "off",
     "jit": "off",
@@ -45,9 +45,9 @@ SETTINGS = {
 class Cluster:
     """One PostgreSQL server with its data, reachable on 127.0.0.1 as `postgres` without password.
 
-    Without a `folder` it lives in a temporary one, which `destroy` (or the end of this process)
-    removes. The server stops when the process that started it is gone, however it ended.
-    `settings` are given to the server at each start, so a change takes effect with `restart`.
+    Without a `folder`, it lives in a temporary one, which `destroy` (or the end of this process)
+    removes. The server stops when the process that started it is gone, however that ended.
+    The server gets `settings` at each start, so a change takes effect with `restart`.
     """
 
     _locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
@@ -108,7 +108,7 @@ class Cluster:
     # Its life
 
     def init(self) -> None:
-        """Make the data folder, unless there is one that is complete and of this version."""
+        """Make the data folder, unless there is a complete one of this version."""
         self.keep()
         if self._initialised():
             return
@@ -126,7 +126,7 @@ class Cluster:
         self._complete.write_text(MAJOR)
 
     def start(self) -> None:
-        """Start the server, unless it runs, and wait until it takes connections."""
+        """Start the server, unless it runs, and wait until it accepts connections."""
         self.keep()
         if self.running():
             self._port = self._last_port()
@@ -134,12 +134,12 @@ class Cluster:
         if self._port is not None:
             return self._start_on(self._port)
         for port in (self._last_port() or free_port(), *(free_port() for _ in range(4))):
-            # Before the start: who finds a server that runs must find its port, too.
+            # Before the start: whoever finds the server running must find its port, too.
             self._port_file.write_text(str(port))
             try:
                 self._start_on(port)
             except EmbeddedError:
-                # Somebody else may have this port; if not, another one would not help.
+                # Somebody else may have this port; otherwise, another one wouldn't help.
                 if is_free(port):
                     raise
             else:
@@ -148,7 +148,7 @@ class Cluster:
         raise EmbeddedError("No free port was found on 127.0.0.1.")
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
-        """Stop the server, if it runs; `immediate` is a crash as far as clients can tell."""
+        """Stop the server, if it runs; to clients, `immediate` looks like a crash."""
         if self.running():
             self._run("pg_ctl", "stop", f"--mode={mode}", "--wait")
 
@@ -157,7 +157,7 @@ class Cluster:
         self.start()
 
     def promote(self) -> None:
-        """Make a standby the primary and wait until it is."""
+        """Make a standby the primary, and wait until it is."""
         self._run("pg_ctl", "promote", "--wait")
 
     def running(self) -> bool:
@@ -186,14 +186,14 @@ class Cluster:
         return standby
 
     def create_database(self, name: str) -> None:
-        """Create a database, unless it is there."""
-        import psycopg  # not at the top: the watching process lives without it
+        """Create a database, unless it exists."""
+        import psycopg  # not at the top: the watching process does without it
         from psycopg import errors, sql
 
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name])
             if not found.rowcount:
-                # The second error is what the loser of a race between two processes gets.
+                # The loser of a race between two processes gets the second error.
                 with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
@@ -206,7 +206,7 @@ class Cluster:
             self._hold = None
 
     def keep(self) -> None:
-        """Let the server live as long as this process and its forked children."""
+        """Keep the server alive as long as this process and its forked children."""
         if self._hold is None:
             watcher = [sys.executable, "-m", "testproject.cluster", str(self.folder)]
             watcher += ["--remove"] if self.temporary else []

@@ -1,4 +1,4 @@
-"""Owns the reading of database URLs; opens nothing."""
+"""Reads database URLs; opens nothing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 def from_url(url: str) -> dict[str, Any]:
     """Return Django's settings, without the engine, for `postgres://user:pw@host:port/name?o=v`.
 
-    What follows the question mark goes to OPTIONS. Raises `ValueError` for other URLs.
+    The part after the question mark goes to OPTIONS. Raises `ValueError` for other URLs.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("postgres", "postgresql"):
-        # Not quoted: it may hold a password.
+        # Not quoted in the error: it may hold a password.
         raise ValueError("The database URL has to start with postgres:// or postgresql://")
     return {
         "NAME": unquote(parts.path.removeprefix("/")),

@@ -1,6 +1,6 @@
-"""Owns `python -m testproject.demo`: the site under gunicorn, with traffic, from start to stop.
+"""`python -m testproject.demo`: runs the site under gunicorn, with traffic, from start to stop.
 
-Leaves nothing running, however it ends. How load is made is `traffic.py`'s business.
+Leaves nothing running, however it ends. `traffic.py` makes the load.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ MANAGE = [sys.executable, "-m", "testproject.manage"]
 
 
 class DemoError(Exception):
-    """The demo can't go on; the text says why."""
+    """The demo can't go on; the message says why."""
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    # For all subprocesses, too: poolstats finds processes with the same settings module only.
+    # For all subprocesses, too: poolstats only finds processes with the same settings module.
     os.environ["DJANGO_SETTINGS_MODULE"] = "testproject.settings"
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -59,14 +59,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=8, help="threads of each process")
     parser.add_argument("--clients", type=int, help="default: one for each thread")
     parser.add_argument("--port", type=int, help="the site's port; default: a free one")
-    parser.add_argument("--serve", action="store_true", help="no traffic; up until Ctrl-C")
+    parser.add_argument("--serve", action="store_true", help="no traffic; serve until Ctrl-C")
     return parser.parse_args(argv)
 
 
 def run(options: argparse.Namespace) -> int:
     if "DATABASE_URL" not in os.environ:
         say("Starting PostgreSQL ...")
-        # Children (and poolstats in another terminal) find the server by themselves.
+        # Child processes, and poolstats in another terminal, find the server by themselves.
         cluster = shared_cluster()
         cluster.create_database("testproject")
         url = cluster.url_of("testproject")
@@ -127,7 +127,7 @@ def targets(observer: psycopg.Connection[tuple[object, ...]]) -> list[traffic.Ta
 
 
 class Show:
-    """What is seen while traffic runs and after it."""
+    """What is shown while traffic runs, and afterwards."""
 
     def __init__(self, observer: psycopg.Connection[tuple[object, ...]]) -> None:
         self._observer = observer
@@ -188,17 +188,17 @@ class Show:
 
 @contextlib.contextmanager
 def gunicorn(options: argparse.Namespace, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the site; at the end (of whatever kind) stop it and wait until it is gone."""
+    """Run the site; at the end, whatever the reason, stop it and wait until it is gone."""
     command = [sys.executable, "-m", "gunicorn", "testproject.wsgi:application"]
     command += [f"--bind={HOST}:{port}", "--worker-class=gthread", "--log-level=warning"]
     command += [f"--workers={options.workers}", f"--threads={options.threads}"]
     command += ["--no-control-socket"]
-    # In a session of its own: Ctrl-C is for this process, which then stops gunicorn in order.
+    # In its own session: Ctrl-C goes only to this process, which then stops gunicorn in order.
     server = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     try:
         yield server
     finally:
-        # Impatience must not leave processes behind; the wait has an end.
+        # Impatience must not leave processes behind; the wait has a limit.
         with ignored_interrupts():
             server.terminate()
             try:
@@ -232,7 +232,7 @@ def wait_until_up(server: subprocess.Popen[bytes], port: int, workers: int) -> N
             raise DemoError(f"gunicorn ended with status {server.returncode}.")
         try:
             ask(port, "/health")
-            # Several at once: workers without work are not asked in turn.
+            # Several at once: idle workers don't take turns.
             with ThreadPoolExecutor(2 * workers) as executor:
                 answers = executor.map(lambda _: ask(port, "/pid"), range(2 * workers))
                 pids.update(json.loads(answer)["pid"] for answer in answers)
@@ -261,7 +261,7 @@ def manage(*args: str) -> None:
 
 
 def say(text: str) -> None:
-    # Flushed: what subprocesses print has to come in its order.
+    # Flushed, so that subprocesses' output comes in order.
     print(text, flush=True)
 
 

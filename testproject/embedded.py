@@ -1,4 +1,4 @@
-"""Owns the door to embedded PostgreSQL: throw-away clusters, and the one all processes share.
+"""The entrance to embedded PostgreSQL: throw-away clusters, and the one that all processes share.
 
 Knows nothing of Django.
 """
@@ -19,17 +19,17 @@ __all__ = ["Cluster", "EmbeddedError", "database_url", "default_folder", "shared
 
 
 def shared_cluster(folder: Path | None = None) -> Cluster:
-    """Return the server that all processes of this project share, started.
+    """Return the server that all processes of this project share; starts it if needed.
 
-    The first process starts it; when the last one ends, it stops. The data stay.
+    It stops when the last process that uses it ends. The data stay.
     """
     return _shared_cluster(folder or default_folder())
 
 
 def database_url(name: str) -> str:
-    """Return `DATABASE_URL` or, without it, that of a database of the shared server.
+    """Return `DATABASE_URL` or, without it, the URL of a database of the shared server.
 
-    Which is created there, unless it is there already.
+    Creates that database if it doesn't exist.
     """
     if url := os.environ.get("DATABASE_URL"):
         return url
@@ -41,7 +41,7 @@ def database_url(name: str) -> str:
 def default_folder() -> Path:
     """Return where this user's server for this copy of the project lives.
 
-    Not in the project: `nobody` often can't reach it there.
+    Not in the project, where `nobody` often can't reach it.
     """
     project = hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]
     return programs.user_folder() / project
@@ -54,6 +54,6 @@ def _shared_cluster(folder: Path) -> Cluster:
         cluster.keep()
         cluster.init()
         cluster.start()
-    # The watcher would do it, too, but a little after this process is gone.
+    # The watcher would do it, too, but only a little after this process is gone.
     atexit.register(cluster.release)
     return cluster

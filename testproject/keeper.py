@@ -1,13 +1,13 @@
-"""Owns how long a server lives: as long as a process that uses it, and no longer.
+"""Decides how long a server lives: as long as a process that uses it, and no longer.
 
-Knows locks and one watching process; what is stopped, and how, is the caller's business.
+Knows locks and one watching process; the caller knows what to stop, and how.
 
-All rests on `flock`: the kernel drops a process's lock however the process ends, and a forked
-child shares its parent's lock, so the lock lasts until the last of the family is gone.
+Everything rests on `flock`: the kernel drops a process's lock however the process ends, and a
+forked child shares its parent's lock, so the lock lasts until the last of the family is gone.
 
-- `users.lock`: shared by all users of the folder. The watcher waits for it exclusively; who
+- `users.lock`: shared by all users of the folder. The watcher waits for it exclusively; whoever
   has it exclusively is alone and may stop the server, and newcomers wait until that is done.
-- `watcher.lock`: held by the watcher for its life.
+- `watcher.lock`: held by the watcher as long as it lives.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Hold:
     """One process's use of a folder's server, until `release` or the end of the process."""
 
     def __init__(self, folder: Path, watcher: Sequence[str], cwd: Path) -> None:
-        """`watcher` is a command that calls `watch`; the number of a lock is added to it."""
+        """`watcher` is a command that calls `watch`; a lock's number is appended to it."""
         self._folder = folder
         self._pid = os.getpid()
         # Waits here while a server is being stopped.
@@ -33,7 +33,7 @@ class Hold:
         self._ensure_watcher(watcher, cwd)
 
     def release(self, stop: Callable[[], None]) -> None:
-        """Give the use up; if it was the last one, `stop` is called, and newcomers wait for it.
+        """Give up the use; if it was the last one, `stop` is called, and newcomers wait for that.
 
         Does nothing in a forked child: the use is its parent's.
         """
@@ -52,7 +52,7 @@ class Hold:
     def _ensure_watcher(self, command: Sequence[str], cwd: Path) -> None:
         with _opened_lock(self._folder / "watcher.lock") as lock:
             if _try_lock(lock, fcntl.LOCK_EX):
-                # The lock goes over to the watcher: there is no moment without a holder.
+                # The watcher inherits the lock, so there is no moment without a holder.
                 subprocess.run(
                     [*command, str(lock)],
                     pass_fds=[lock],
@@ -74,13 +74,13 @@ def watch(folder: Path, watcher_lock: int, stop: Callable[[], None]) -> None:
     with _opened_lock(folder / "users.lock") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
         stop()
-        # First this one: a newcomer that gets past users.lock must not count on this watcher.
+        # Close this one first: a newcomer that gets past users.lock must not rely on this watcher.
         os.close(watcher_lock)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file alone, waiting for it if need be."""
+    """Hold a lock file exclusively; waits for it if needed."""
     with _opened_lock(path) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

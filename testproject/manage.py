@@ -1,4 +1,4 @@
-"""Owns the site's command line; runs as a script and as `python -m testproject.manage`."""
+"""The site's command line; runs as a script and as `python -m testproject.manage`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
-    # As a script only this file's own folder is in the path.
+    # As a script, only this file's own folder is on the path.
     root = str(Path(__file__).resolve().parent.parent)
     if root not in sys.path:
         sys.path.insert(0, root)

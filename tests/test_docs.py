@@ -1,4 +1,4 @@
-"""What the documentation states about the code is so."""
+"""What the documentation states about the code is true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What must not be imported, and where tests are; the layers are an import-linter contract."""
+"""What must not be imported, and where tests are; the layers are an import-linter contract.
+
+Also of `driver.py`.
+"""
 
 from __future__ import annotations
 

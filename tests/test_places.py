@@ -1,12 +1,16 @@
-"""Where in the code a borrow comes from, as its record says it."""
+"""Where in the code a borrow comes from, according to its record."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from asgiref.sync import sync_to_async
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_pooled_pg.base import DatabaseWrapper
@@ -48,3 +52,27 @@ def test_else_the_orms_method(make_wrapper: MakeWrapper) -> None:
     wrapper.inc_thread_sharing()
     found = place(in_a_thread(wrapper.temporary_connection().__enter__))
     assert "django/db/backends/base/base.py:" in found
+
+
+def test_a_function_that_a_transaction_is_put_around(
+    make_wrapper: MakeWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction begins before the function does, so it has no frame yet."""
+    wrapper = make_wrapper()
+    wrapper.inc_thread_sharing()
+    monkeypatch.setitem(connections.settings, wrapper.alias, wrapper.settings_dict)
+
+    @transaction.atomic(using=wrapper.alias)
+    def view() -> None:
+        pass
+
+    def in_thread() -> None:
+        connections[wrapper.alias] = wrapper
+        found.append(place(view))
+
+    found: list[str] = []
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    line = inspect.unwrap(view).__code__.co_firstlineno
+    assert found == [f"{__file__}:{line} in view"]

@@ -85,6 +85,21 @@ def test_pinned_by(make_wrapper: MakeWrapper, in_request: None) -> None:
     assert (totals.borrows, totals.pinned, totals.cleaned) == (2, 1, 1)
 
 
+def test_where_a_session_was_changed(make_wrapper: MakeWrapper) -> None:
+    wrapper = make_wrapper()
+    with recording(with_places=True) as record:
+        fetch(wrapper, "SELECT set_config('work_mem', '5MB', false)")
+        wrapper.close()
+        fetch(wrapper, "SELECT 1")
+        wrapper.close()
+    changed, plain = [borrow.changed_at for borrow in record.borrows()]
+    assert "tests/support/queries.py:" in changed
+    assert plain == ""
+    with recording() as record:
+        fetch(wrapper, "SELECT set_config('work_mem', '5MB', false)")
+    assert [borrow.changed_at for borrow in record.borrows()] == [""]
+
+
 def test_a_reset_without_a_pin(make_wrapper: MakeWrapper, in_request: None) -> None:
     wrapper = make_wrapper()
     with recording() as record:

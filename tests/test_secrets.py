@@ -1,6 +1,6 @@
-"""A secret in the wrong place, or in the right one, is told nowhere.
+"""A secret, in the wrong place or the right one, is revealed nowhere.
 
-Each option and each key of the settings in turn holds one.
+Each option and each key of the settings holds one in turn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings that a site changes in place, as for a database of each tenant, are those that count."""
+"""If a site changes settings in place, for a tenant's database for example, the new ones count."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_bad_settings_give_an_error_with_id_and_hint(bad: DatabaseWrapper) -> No
     assert "did you mean 'max_size'" in error.msg
     assert error.obj == "DATABASES['bad']"
     assert error.hint == (
-        "Every option is described in docs/settings.md. See docs/checks.md#pooled_pge001."
+        "docs/settings.md describes every option. See docs/checks.md#pooled_pge001."
     )
 
 

@@ -22,7 +22,7 @@ from django.test import override_settings
 
 from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.wrapper import PooledDatabaseMixin
-from tests.support.queries import backend_pid, fetch, hold
+from tests.support.queries import backend_pid, connect, fetch, hold
 from tests.support.waiting import wait_until
 
 MakeWrapper = Callable[..., DatabaseWrapper]
@@ -504,3 +504,27 @@ def test_a_connection_that_django_forgot_goes_back(make_wrapper: MakeWrapper) ->
     assert fetch(wrapper, "SELECT 1") == 1
     wrapper.close()
     assert wrapper.pool.statistics().in_use == 0
+
+
+@pytest.mark.parametrize(
+    "engine", [DatabaseWrapper, PostgreSQLDatabaseWrapper], ids=["ours", "Django's"]
+)
+def test_a_savepoint_that_can_not_be_rolled_back_dooms_its_block_as_ever(
+    database: dict[str, Any], engine: type[PostgreSQLDatabaseWrapper], django_db_blocker: Any
+) -> None:
+    alias = f"doomed_{engine.__module__}"
+    connections[alias] = wrapper = engine(database, alias)
+    try:
+        with django_db_blocker.unblock(), transaction.atomic(alias):
+            pid = backend_pid(wrapper)
+            try:
+                with transaction.atomic(alias):
+                    with connect(database) as killer:
+                        killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+                    raise ZeroDivisionError
+            except ZeroDivisionError:
+                assert transaction.get_rollback(alias)
+    finally:
+        wrapper.close()
+        wrapper.close_pool()
+        del connections[alias]

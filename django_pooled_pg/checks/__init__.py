@@ -1,3 +1,3 @@
-"""Owns the system checks beyond a wrong option; what Django calls is `validation.py`'s."""
+"""The system checks beyond wrong options; `validation.py` has what Django calls."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owns the checks of `CancelAbandonedMiddleware`: its place, its settings, the server it is under."""
+"""Checks `CancelAbandonedMiddleware`: its position, its settings, the web server around it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from django.utils.module_loading import import_string
 from .messages import message
 
 _OURS = "django_pooled_pg."
-# Subclasses are known by their names: nothing is imported for sites that don't use it.
+# Subclasses are recognized by name, so that sites without the middleware import nothing.
 _NAME = "CancelAbandonedMiddleware"
 _SETTINGS = ("POOLED_PG_ABANDONED_AFTER", "POOLED_PG_REQUEST_DEADLINE")
 
-# By the modules that are there where they are installed.
+# Each server is known by a module that its installation brings.
 _TELL = ("gunicorn", "pyuwsgi", "uwsgidecorators", "waitress", "uvicorn", "daphne", "hypercorn")
 _TELL_NOTHING = ("mod_wsgi", "bjoern", "cheroot", "granian", "meinheld")
 
 
 def check_abandoned() -> Iterator[CheckMessage]:
-    """Yield what keeps the middleware from its work, or its settings from having an effect."""
+    """Yield what keeps the middleware from working, or its settings from having an effect."""
     given = [name for name in _SETTINGS if hasattr(settings, name)]
     if given:
         yield from _impossible()
@@ -34,16 +34,16 @@ def check_abandoned() -> Iterator[CheckMessage]:
                 "W012",
                 f"{name} is set, but CancelAbandonedMiddleware isn't in MIDDLEWARE, so it has no "
                 "effect.",
-                "Put 'django_pooled_pg.middleware.CancelAbandonedMiddleware' first into "
-                "MIDDLEWARE, or remove the setting.",
+                "Put 'django_pooled_pg.middleware.CancelAbandonedMiddleware' first in MIDDLEWARE, "
+                "or remove the setting.",
             )
         return
     before = [path for path in settings.MIDDLEWARE[:position] if not path.startswith(_OURS)]
     if before:
         yield message(
             "W010",
-            f"{before[0]!r} is before CancelAbandonedMiddleware in MIDDLEWARE: what it does with "
-            "the database isn't canceled when a client has gone.",
+            f"{before[0]!r} comes before CancelAbandonedMiddleware in MIDDLEWARE: what it does "
+            "with the database isn't canceled when a client has gone.",
             "Put CancelAbandonedMiddleware first.",
         )
     if getattr(settings, "ASGI_APPLICATION", None):
@@ -51,14 +51,14 @@ def check_abandoned() -> Iterator[CheckMessage]:
 
 
 def check_server_tells() -> Iterator[CheckMessage]:
-    """Yield if no web server that is installed tells whether a client has gone."""
+    """Yield a warning if no installed web server tells whether a client has gone."""
     silent = [name for name in _TELL_NOTHING if find_spec(name)]
     if silent and not any(map(find_spec, _TELL)) and _position() is not None:
         yield message(
             "W013",
-            f"CancelAbandonedMiddleware cancels nothing for clients that leave under {silent[0]}, "
-            "which doesn't tell whether they have.",
-            "Use one of the servers in docs/abandoned.md, or deadlines only.",
+            f"Under {silent[0]}, CancelAbandonedMiddleware cancels nothing for clients that leave: "
+            "this server doesn't tell whether they have.",
+            "Use one of the servers in docs/abandoned.md, or rely on deadlines alone.",
         )
 
 
@@ -68,26 +68,26 @@ def _impossible() -> Iterator[CheckMessage]:
     try:
         configured()
     except ImproperlyConfigured as ex:
-        yield message("E002", str(ex), "Remove it, or give it seconds.")
+        yield message("E002", str(ex), "Remove the setting, or set it to a number of seconds.")
 
 
 def _threads(position: int) -> Iterator[CheckMessage]:
     path, after = settings.MIDDLEWARE[position], settings.MIDDLEWARE[position + 1 :]
-    # Django runs all middleware before a sync-only one in a thread, if it goes there at all.
+    # Under a sync-only middleware, Django runs everything that comes before it in a thread, too.
     sync_only = [each for each in after if not _can(each, "async_capable", default=False)]
     if sync_only and _can(path, "sync_capable", default=True):
         yield message(
             "W011",
-            f"{sync_only[0]!r} is sync-only middleware, and after {path!r} in MIDDLEWARE: under "
-            "ASGI that is run in a thread then, and isn't told when clients leave.",
-            "Make that middleware async-capable, or let CancelAbandonedMiddleware be async-only.",
+            f"{sync_only[0]!r} is sync-only middleware and comes after {path!r} in MIDDLEWARE: "
+            "under ASGI, Django then runs both in a thread, which isn't told when clients leave.",
+            "Make that middleware async-capable, or make CancelAbandonedMiddleware async-only.",
         )
 
 
 def _can(path: str, what: str, *, default: bool) -> bool:
     try:
         return bool(getattr(import_string(path), what, default))
-    except ImportError:  # the site doesn't start, and says so
+    except ImportError:  # the site won't start, and Django says why
         return True
 
 

@@ -1,4 +1,4 @@
-"""Owns the checks of one alias' budget; asks no server."""
+"""Checks the budget of one alias; asks no server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .messages import message
 
 
 def check_budget(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
-    """Return what keeps the processes of `alias` from sharing their budget, if there is one."""
+    """Yield what keeps the processes of `alias` from sharing their budget, if there is one."""
     if config.budget is None:
         return
     processes = serving.processes()
@@ -22,8 +22,8 @@ def check_budget(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
             "W014",
             f"{processes.number} processes ({processes.source}) x 'min_size' {config.min_size} = "
             f"{processes.number * config.min_size} connections are more than the 'budget' of "
-            f"{config.budget}: some processes have none, and wait for others' when they need one.",
-            "Raise 'budget', or set 'min_size' to 0 and let connections go where they are needed.",
+            f"{config.budget}: some processes will have none, and wait for others to give one up.",
+            "Raise 'budget', or set 'min_size' to 0 so that connections go where they are needed.",
             alias,
         )
     try:
@@ -31,7 +31,7 @@ def check_budget(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
     except RuntimeDirError as ex:
         yield message(
             "W015",
-            f"The processes can't share their 'budget', and won't connect: {ex}",
+            f"The processes can't share their 'budget', so they won't connect: {ex}",
             "Set POOLED_PG_RUNTIME_DIR to a folder that only the site's user can use.",
             alias,
         )

@@ -1,4 +1,4 @@
-"""Owns the checks of settings that no alias has: `POOLED_PG_...`, the middleware."""
+"""Checks the settings that belong to no alias: `POOLED_PG_...` and the middleware."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_settings() -> Iterator[CheckMessage]:
             yield message(
                 "W001",
                 f"The setting {name} is unknown, so it has no effect.",
-                f"Did you mean {near}? There are: {', '.join(sorted(KNOWN))}.",
+                f"Did you mean {near}? The known ones are {', '.join(sorted(KNOWN))}.",
             )
     for name, wanted in _NUMBERS.items():
         value = getattr(settings, name, None)
@@ -46,22 +46,22 @@ def check_settings() -> Iterator[CheckMessage]:
             yield message(
                 "E002",
                 f"{name} is {shown(value)}; give {wanted}, at least 1, or None.",
-                "Without it the environment is looked at.",
+                "Without it, the checks look at the environment.",
             )
 
 
 def check_deployment() -> Iterator[CheckMessage]:
-    """Yield what matters only where visitors come: `manage.py check --deploy`."""
+    """Yield what matters only in production: `manage.py check --deploy`."""
     if _MIDDLEWARE not in settings.MIDDLEWARE:
         yield message(
             "I007",
-            "When a pool is exhausted, visitors get an error 500.",
-            f"Put {_MIDDLEWARE!r} first into MIDDLEWARE: they get a 503 with Retry-After.",
+            "When a pool is exhausted, visitors get a 500 error.",
+            f"Put {_MIDDLEWARE!r} first in MIDDLEWARE: visitors then get a 503 with Retry-After.",
         )
     if serving.processes() is None:
         yield message(
             "I008",
-            "It isn't known how many processes use the database, so "
+            "The number of processes that use the database isn't known, so "
             "`manage.py check --database` can't tell whether their connections fit.",
-            "Set POOLED_PG_PROCESSES to the number of all of them, on all hosts.",
+            "Set POOLED_PG_PROCESSES to the number of processes on all hosts together.",
         )

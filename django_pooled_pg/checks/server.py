@@ -1,4 +1,4 @@
-"""Owns the checks that ask the server of one alias; not through the site's pool."""
+"""Checks one alias against its server; never through the site's pool."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Between = Literal["nothing", "sessions", "transactions"]
 
 
 def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckMessage]:
-    """Compare the settings with what the server of `connection` says; makes up to 3 connections.
+    """Compare the settings with what the server of `connection` says; opens up to 3 connections.
 
-    A server that doesn't answer, for 5 s at most each time, is a warning.
+    A server that doesn't answer within 5 s, each time, results in a warning.
     """
     alias = connection.alias
     make = session_maker(type(connection), alias, snapshot(connection.settings_dict), config)
@@ -45,13 +45,13 @@ def check_server(connection: DatabaseWrapper, config: PoolConfig) -> list[CheckM
         return [message("E003", str(ex), "Upgrade the server, or use an older Django.", alias)]
     except (psycopg.Error, ImproperlyConfigured) as ex:
         return [_not_asked(alias, one_line(ex))]
-    except Exception as ex:  # of the site's engine
+    except Exception as ex:  # from the site's engine
         return [_not_asked(alias, str(untold("its engine", ex)))]
     settings = connection.settings_dict
     if between == "nothing":
         return [*_direct(alias, config), *_idle(alias, config, idle_limit)]
     if between == "transactions" and not guessed_from(settings, config):
-        because = "a pooler that lends a session per transaction is in front of the server"
+        because = "a pooler in front of the server lends a session per transaction"
         return [*check_pooler(alias, settings, config, because)]
     return []
 
@@ -70,10 +70,10 @@ def _not_asked(alias: str, reason: str) -> CheckMessage:
 
 
 def _between(session: Connection, make: SessionMaker) -> Between:
-    """Tell what is between us and the server: nothing, or a pooler, which lends sessions.
+    """Tell what is between us and the server: nothing, or a pooler that lends sessions.
 
-    A pooler tells its clients a process id of its own making. One that lends a session per
-    transaction gives us different ones, or the one we had to somebody else; one that lends it
+    A pooler reports a backend pid of its own invention. A pooler that lends a session per
+    transaction gives us different sessions, or gives ours to somebody else; one that lends it
     until we close does neither.
     """
     pid = _number(session, _BACKEND_PID)
@@ -95,8 +95,8 @@ def _idle(alias: str, config: PoolConfig, limit: float) -> Iterator[CheckMessage
             "W008",
             f"The server closes connections that are idle for {limit:g} s "
             f"(idle_session_timeout), while the pool keeps them for {config.max_idle:g} s "
-            "('max_idle') or, up to 'min_size', for ever. Requests find them dead.",
-            "Switch it off for this user: ALTER ROLE ... SET idle_session_timeout = 0.",
+            "('max_idle') or, up to 'min_size', indefinitely. Requests find them dead.",
+            "Turn that limit off for this user: ALTER ROLE ... SET idle_session_timeout = 0.",
             alias,
         )
 
@@ -106,7 +106,7 @@ def _direct(alias: str, config: PoolConfig) -> Iterator[CheckMessage]:
         yield message(
             "I006",
             "'class': 'null' keeps no idle connections, and there is no pooler in front of the "
-            "server: each borrow makes a new connection.",
+            "server: each borrow opens a new connection.",
             f"Remove DATABASES[{alias!r}]['OPTIONS']['pool']['class'].",
             alias,
         )

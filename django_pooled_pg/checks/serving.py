@@ -1,7 +1,7 @@
-"""Owns what is known of the web server: how many processes it has, and when it stops a request.
+"""Tells what is known of the web server: its number of processes, its request timeout.
 
-From settings or the environment only: a management command doesn't see the server's command line
-and configuration file.
+Only from settings and the environment: a management command doesn't see the server's command line
+or configuration file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.conf import settings
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A number, and where it comes from."""
+    """A number, and where it was found."""
 
     number: int
     source: str
@@ -22,12 +22,12 @@ class Known:
 
 def processes() -> Known | None:
     """Return how many processes use the database; `None`: not known."""
-    # gunicorn's and uWSGI's.
+    # The variables are gunicorn's and uWSGI's.
     return _known("POOLED_PG_PROCESSES", "WEB_CONCURRENCY", "UWSGI_PROCESSES", "UWSGI_WORKERS")
 
 
 def request_timeout() -> Known | None:
-    """Return after how many seconds the web server stops a request; `None`: not known, or never."""
+    """Return after how many seconds the web server stops a request; `None`: unknown or never."""
     return _known("POOLED_PG_REQUEST_TIMEOUT", "UWSGI_HARAKIRI")
 
 
@@ -35,7 +35,7 @@ def _known(setting: str, *variables: str) -> Known | None:
     found = [(setting, getattr(settings, setting, None))]
     found += [(variable, os.environ.get(variable)) for variable in variables]
     for source, value in found:
-        # What isn't a number here, the web server itself refuses; a wrong setting has a check.
+        # The web server itself refuses a variable that isn't a number; a check finds bad settings.
         try:
             number = int(str(value))
         except ValueError:

@@ -1,4 +1,4 @@
-"""Owns the tokens of Amazon RDS and Aurora (IAM database authentication), which boto3 signs.
+"""Provides tokens for Amazon RDS and Aurora (IAM database authentication); boto3 signs them.
 
 https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.html
 """
@@ -12,11 +12,11 @@ from typing import Any
 from ..pooling.untold import Untold
 from .token import Ask, Token, Tokens, need, tokens_of
 
-# RDS takes a token for 15 minutes. One that was signed with credentials of a role ends with those, if
+# RDS accepts a token for 15 minutes. A token signed with a role's credentials ends with those, if
 # that is sooner; but botocore signs with none that end within 10 minutes.
 _SECONDS = 15 * 60
 
-# The server's name is in its certificate, and it gets the token as it is.
+# The server receives the token in clear text, so its certificate must prove its name.
 LEAST_SSLMODE = "verify-full"
 
 
@@ -29,21 +29,21 @@ def provider(
     port: str | None = None,
     user: str | None = None,
 ) -> Tokens:
-    """Return the tokens for `user` at `host`; both are those of the settings where they aren't given.
+    """Return the tokens for `user` at `host`; both default to those in the settings.
 
-    `host` is the endpoint's own name, to be given where HOST is another one for it. `region` is the
-    host's, or else what boto3 finds.
+    `host` is the endpoint's own name; give it where HOST is an alias of that name. `region`
+    defaults to the one in the host's name, or else to what boto3 finds.
     """
     need("boto3", "aws")
     host = host or str(database.get("HOST") or "")
     if not host or "," in host or host.startswith("/"):
-        raise ValueError("needs the name of one endpoint: give 'host', or one in HOST")
+        raise ValueError("needs the name of one endpoint: give 'host', or one name in HOST")
     user = user or str(database.get("USER") or "")
     if not user:
-        raise ValueError("needs the name of the database's user: give 'user', or USER")
+        raise ValueError("needs the database user's name: give 'user', or set USER")
     port = port or str(database.get("PORT") or 5432)
     if not port.isdecimal():
-        raise ValueError("needs one port: give 'port', or one in PORT")
+        raise ValueError("needs one port: give 'port', or one number in PORT")
     region = region or _region_of(host)
 
     def connect() -> Ask:
@@ -51,7 +51,7 @@ def provider(
 
         session = boto3.Session(region_name=region, profile_name=profile)
         if not session.region_name:
-            raise Untold("'credentials' (aws_rds): boto3 knows no region; give 'region'")
+            raise Untold("'credentials' (aws_rds): boto3 finds no region; give 'region'")
         client = session.client("rds")
 
         def ask() -> Token:

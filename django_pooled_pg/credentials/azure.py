@@ -1,4 +1,4 @@
-"""Owns the tokens of Azure Database for PostgreSQL (Microsoft Entra ID), from azure-identity.
+"""Provides tokens for Azure Database for PostgreSQL (Microsoft Entra ID), by azure-identity.
 
 https://learn.microsoft.com/en-us/azure/postgresql/flexible-server/security-entra-concepts
 """
@@ -21,8 +21,8 @@ def provider(
 ) -> Tokens:
     """Return the tokens of azure-identity's `DefaultAzureCredential`.
 
-    `client_id` is that of a managed or workload identity which the user has made; `scope` is another
-    one in national clouds.
+    `client_id` names a user-assigned managed identity or a workload identity; national clouds need
+    another `scope`.
     """
     need("azure.identity", "azure")
 

@@ -1,6 +1,6 @@
-"""Owns a password in a file that somebody else rotates: a mounted secret, Vault's agent.
+"""Provides a password from a file that something else rotates: a mounted secret, Vault's agent.
 
-It is read for each new connection: a file costs nothing, beside connecting.
+Each new connection reads the file: beside connecting, that costs nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from ..pooling.untold import Untold, kind
 
 logger = logging.getLogger(__name__)
 
-# What is in the file is a password as any other.
+# A password from a file is sent like any other.
 LEAST_SSLMODE = None
 
 _USER = ("username", "user")
 
 
 class SecretFile:
-    """Returns what the file holds, or held when it could be read last."""
+    """Returns what the file holds, or what it held when it was last readable."""
 
     def __init__(self, path: str, is_json: bool) -> None:
         self._path = path
         self._is_json = is_json
         self._last: dict[str, str] | None = None
-        # Whether it was logged that the file can't be read.
+        # Whether the log says already that the file can't be read.
         self._told = False
 
     def __call__(self) -> dict[str, str]:
@@ -37,7 +37,7 @@ class SecretFile:
         except OSError as ex:
             problem = f"can't be read ({ex.strerror or type(ex).__name__})"
         except ValueError as ex:
-            problem = str(ex) if type(ex) is ValueError else "isn't what it should be"
+            problem = str(ex) if type(ex) is ValueError else "isn't valid text"
         else:
             self._last, self._told = found, False
             return found
@@ -45,7 +45,7 @@ class SecretFile:
             raise Untold(f"'credentials' (file): the file {problem}")
         if not self._told:
             self._told = True
-            logger.warning("The file of 'credentials' %s; what it held before is used", problem)
+            logger.warning("The file of 'credentials' %s; its last content stays in use", problem)
         return self._last
 
     def _parsed(self, text: str) -> dict[str, str]:
@@ -61,7 +61,7 @@ class SecretFile:
             raise ValueError("isn't a JSON object")
         password = found.get("password")
         if not isinstance(password, str) or not password:
-            raise ValueError(f"has a 'password' {kind(password)}; it has to be a text")
+            raise ValueError(f"has a 'password' {kind(password)}; it has to be a string")
         user = next((found[key] for key in _USER if isinstance(found.get(key), str)), None)
         return {"password": password} if user is None else {"password": password, "user": user}
 
@@ -69,9 +69,9 @@ class SecretFile:
 def provider(
     database: Mapping[str, Any], *, path: str | None = None, format: str = "text"
 ) -> SecretFile:
-    """Return what reads the file at `path`; with `format="json"`, an object of user and password."""
+    """Return a reader of the file at `path`; `format="json"`: an object of user and password."""
     if path is None or not path.startswith("/"):
         raise ValueError("needs the file: give its absolute path as 'path'")
     if format not in ("text", "json"):
-        raise ValueError("has another 'format' than 'text' and 'json'")
+        raise ValueError("has an unknown 'format'; use 'text' or 'json'")
     return SecretFile(path, format == "json")

@@ -1,4 +1,4 @@
-"""Owns the tokens of Google Cloud SQL (IAM database authentication), from google-auth.
+"""Provides tokens for Google Cloud SQL (IAM database authentication), by google-auth.
 
 https://cloud.google.com/sql/docs/postgres/iam-authentication
 """
@@ -17,7 +17,7 @@ LEAST_SSLMODE = "require"
 
 
 def provider(database: Mapping[str, Any]) -> Tokens:
-    """Return the tokens of the application default credentials."""
+    """Return the tokens of the Application Default Credentials."""
     need("google.auth", "google")
     need("requests", "google")
 
@@ -30,7 +30,7 @@ def provider(database: Mapping[str, Any]) -> Tokens:
 
         def ask() -> Token:
             credentials.refresh(request)
-            # In UTC, which it doesn't say.
+            # The expiry is in UTC, but naive.
             ends = credentials.expiry.replace(tzinfo=UTC)
             return Token(credentials.token, (ends - datetime.now(UTC)).total_seconds())
 

@@ -1,6 +1,6 @@
-"""Owns a token that expires: keeps it for the process, and renews it before it ends.
+"""Keeps a token that expires for the whole process, and renews it before it ends.
 
-Knows no provider and no pool. Whoever looks after the process calls `renew_if_due()` each second.
+Knows no provider and no pool. The process's housekeeping calls `renew_if_due()` each second.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..pooling.untold import Untold, untold
 
 logger = logging.getLogger(__name__)
 
-# A token is renewed when this much of its time is over, at random: the processes of a site, which
-# start together, must not ask together. Providers that keep tokens themselves hand out the same one
-# until its last minutes; then it is half of what is left, and so on.
+# A token is renewed when this share of its time is over, at random: the processes of a site start
+# together, but must not ask together. Providers with a cache of their own return the same token
+# until its last minutes; then we ask again after half of what is left, and so on.
 _RENEWED_AFTER = 0.4, 0.5
-# Nobody is given a token in its last seconds, or the last tenth of its time: connecting takes some.
+# Nobody gets a token in its last seconds, or the last tenth of its time: connecting takes some.
 _TOO_LATE = 10.0
-# Seconds until a provider that failed is asked again: the first pause, and the longest.
+# Seconds until we ask a failed provider again: the first pause, and the longest.
 _PAUSES = 5.0, 60.0
 
 _random = random.SystemRandom()
@@ -35,7 +35,7 @@ _random = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Token:
-    """A token, and for how many seconds it is good."""
+    """A token, and for how many seconds it is valid."""
 
     text: str
     seconds: float
@@ -54,8 +54,8 @@ class _Kept:
 class Tokens:
     """The token of one provider, for one set of arguments.
 
-    `connect` returns what asks the provider. It is called in each process that needs a token: the
-    libraries' clients have sockets and locks, which a forked child must not share.
+    `connect` returns the function that asks the provider. Each process that needs a token calls
+    `connect`: the libraries' clients have sockets and locks, which a forked child must not share.
     """
 
     def __init__(self, name: str, connect: Callable[[], Ask]) -> None:
@@ -64,9 +64,9 @@ class Tokens:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """In a forked child, or a new process: know nothing."""
-        # Guards the writing of what follows. Held while the provider is asked: whoever needs a token
-        # and has none waits for the one that is asked for.
+        """Forget everything: for a new process or a forked child."""
+        # Guards the writing of what follows. Held while the provider is asked: borrowers who have
+        # no token wait for the one that is on its way.
         self._lock = Lock()
         self._ask: Ask | None = None
         self._kept: _Kept | None = None
@@ -75,9 +75,9 @@ class Tokens:
         self._renewal: threading.Thread | None = None
 
     def __call__(self) -> dict[str, str]:
-        """Return the password to connect with. Asks the provider only if there is no good token.
+        """Return the password to connect with. Asks the provider only if no valid token is left.
 
-        Raises `Untold` where that fails.
+        Raises `Untold` if that fails.
         """
         kept = self._kept
         if kept is None or kept.ends <= monotonic():
@@ -93,7 +93,7 @@ class Tokens:
 
     def _asked_for(self) -> _Kept:
         """Ask the provider. Called with the lock held."""
-        # One that fails isn't kept: it may have read a key that was replaced since.
+        # We drop a client that fails: it may have read a key that has been replaced since.
         ask, self._ask = self._ask, None
         try:
             if ask is None:
@@ -110,11 +110,11 @@ class Tokens:
             self._renew_at = now + max(1.0, token.seconds * _random.uniform(*_RENEWED_AFTER))
             self._failures = 0
             return self._kept
-        # Here, so that it has no __context__.
+        # Raised here, so that it has no __context__.
         raise error
 
     def renew_if_due(self) -> None:
-        """Start to renew the token, in a thread of its own, if it is time to.
+        """Start to renew the token in a thread of its own, if it is time to.
 
         Called by one thread at a time.
         """
@@ -126,7 +126,7 @@ class Tokens:
             )
             try:
                 self._renewal.start()
-            except RuntimeError:  # no more threads at the moment: the next call tries again
+            except RuntimeError:  # no more threads at the moment; the next call tries again
                 logger.debug("No thread to renew the token of %s", self._name, exc_info=True)
 
     def _renew(self) -> None:
@@ -136,7 +136,7 @@ class Tokens:
             return
         except Untold as ex:
             error = ex
-        except BaseException as ex:  # as libraries that make an exit of a failure raise it
+        except BaseException as ex:  # some libraries raise SystemExit for a failure
             error = untold(f"'credentials' ({self._name})", ex)
         with self._lock:
             first, longest = _PAUSES
@@ -145,7 +145,7 @@ class Tokens:
             self._renew_at = monotonic() + pause
             left = self._kept.ends - monotonic() if self._kept is not None else 0.0
         logger.warning(
-            "The token of %s could not be renewed: %s. The old one is good for %.0f s more; "
+            "The token of %s could not be renewed: %s. The old one is valid for another %.0f s; "
             "next attempt in %.0f s",
             self._name,
             str(error).removesuffix("."),
@@ -154,13 +154,13 @@ class Tokens:
         )
 
 
-# Of this process; pools with the same arguments share a token. Guarded by the lock.
+# Of this process; pools with the same arguments share a token. Guarded by `_lock`.
 _tokens: WeakValueDictionary[Hashable, Tokens] = WeakValueDictionary()
 _lock = Lock()
 
 
 def tokens_of(name: str, arguments: tuple[Hashable, ...], connect: Callable[[], Ask]) -> Tokens:
-    """Return the tokens of a provider with these arguments, made now if need be."""
+    """Return the tokens of a provider with these arguments; makes them if needed."""
     with _lock:
         found = _tokens.get((name, arguments))
         if found is None:
@@ -169,10 +169,10 @@ def tokens_of(name: str, arguments: tuple[Hashable, ...], connect: Callable[[], 
 
 
 def need(library: str, extra: str) -> None:
-    """Raise `ValueError` with the command to run if the provider's library isn't installed."""
+    """Raise `ValueError`, with the command to run, if the provider's library isn't installed."""
     try:
         found = importlib.util.find_spec(library)
-    except ModuleNotFoundError:  # the package that it is in
+    except ModuleNotFoundError:  # the package around it is missing
         found = None
     if found is None:
         raise ValueError(
@@ -181,7 +181,7 @@ def need(library: str, extra: str) -> None:
 
 
 def _forget_in_child() -> None:
-    # A thread that isn't here may have held the locks.
+    # A thread that doesn't exist here may have held the locks.
     global _lock
     _lock = Lock()
     for each in list(_tokens.values()):

@@ -1,4 +1,4 @@
-"""Owns the checks of arguments that the commands share."""
+"""Checks the arguments that the commands share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from django.core.management.base import CommandError
 
 
 def check_alias(alias: str) -> None:
-    """Raise `CommandError` unless there is such a database."""
+    """Raise `CommandError` unless DATABASES has this alias."""
     if alias not in settings.DATABASES:
         known = ", ".join(sorted(settings.DATABASES))
-        raise CommandError(f"There is no database {alias!r} in DATABASES, only: {known}.")
+        raise CommandError(f"DATABASES has no {alias!r}, only: {known}.")
 
 
 def check_seconds(option: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The middleware that `MIDDLEWARE` names: what a visitor gets, and what happens when one leaves."""
+"""The middleware for `MIDDLEWARE`: what a visitor gets, and what happens when one leaves."""
 
 from __future__ import annotations
 

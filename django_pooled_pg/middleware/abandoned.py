@@ -1,4 +1,4 @@
-"""Owns what happens to a request whose client has gone: what it does with the database is stopped."""
+"""Stops the database work of requests whose client has gone, or whose deadline has passed."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ REQUEST_DEADLINE = "POOLED_PG_REQUEST_DEADLINE"
 
 # What HTTP calls safe: https://www.rfc-editor.org/rfc/rfc9110#name-safe-methods
 _SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
-# What a request is marked with.
+# The attribute of a request that holds its work.
 _WATCHED = "_django_pooled_pg_watched"
-# nginx's own, for its log: nobody reads it.
+# nginx's own code, for its log: nobody receives it.
 _CLIENT_CLOSED_REQUEST = 499
 
 
 class _Watched(Work):
-    """The work on a request whose client is watched, unless it has to be finished."""
+    """The work on a request whose client is watched, unless the request has to be finished."""
 
     __slots__ = ("cancels", "client")
 
     def __init__(self, request: HttpRequest, look: Look | None, patience: float, limit: float):
-        # What tells whether its client has gone, while the request goes on.
+        # Tells whether its client has gone, while the request goes on.
         self.client = look
         # Whether it is canceled when its client goes.
         self.cancels = request.method in _SAFE
@@ -53,23 +53,23 @@ class _Watched(Work):
         if not self.cancels:
             return False
         look = self.client
-        # The second look tells that what was looked at was the client still: a server may close it
-        # when the request is over, and give its number to another one.
+        # Checking it again afterwards proves that the look was at this client: a server may close
+        # the socket when the request is over, and its number may be reused.
         return look is not None and look() and self.client is look
 
     def forget_client(self) -> None:
-        # Also, or it would refer to itself, and be left to the garbage collector.
+        # Both: otherwise it would refer to itself, and wait for the garbage collector.
         self.client = self._has_gone = None
 
 
 class CancelAbandonedMiddleware:
-    """Cancel what a request does with the database when its client has gone.
+    """Stop a request's work with the database when its client has gone.
 
-    A statement is canceled in the server, and a wait for a connection ends: the view gets
-    `RequestAbandoned`. Only requests by GET, HEAD and OPTIONS, unless the view says otherwise by
-    `cancel_if_abandoned` or `finish_if_abandoned`. The client is looked at once a request has
-    lasted `POOLED_PG_ABANDONED_AFTER` seconds (0.1). With `POOLED_PG_REQUEST_DEADLINE` (seconds,
-    `None` for none) each request also has a `deadline()`, and is answered 503 when it has passed.
+    A running statement is canceled in the server, and a wait for a connection ends: the view gets
+    `RequestAbandoned`. Applies to GET, HEAD and OPTIONS, unless the view says otherwise with
+    `cancel_if_abandoned` or `finish_if_abandoned`. The client is watched once a request has
+    lasted `POOLED_PG_ABANDONED_AFTER` seconds (0.1). With `POOLED_PG_REQUEST_DEADLINE` (seconds;
+    `None`: none), each request also has a `deadline()`, and gets a 503 when that has passed.
 
     Put it first in `MIDDLEWARE`: what middleware before it does isn't canceled. Works in sync and
     async stacks. Raises `ImproperlyConfigured` for impossible settings.
@@ -84,11 +84,11 @@ class CancelAbandonedMiddleware:
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
-            # Django would call the other one in a thread.
+            # Django would call the sync one in a thread.
             self.process_view = self.aprocess_view  # type: ignore[assignment,method-assign]
         _install()
 
-    # Each request comes through here: no call that isn't needed.
+    # Each request comes through here: make no unnecessary call.
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self.__acall__(request)
@@ -101,8 +101,8 @@ class CancelAbandonedMiddleware:
                 return response
         watched = _Watched(request, look, self._patience, self._limit)
         request.__dict__[_WATCHED] = watched
-        enter(watched)
         try:
+            enter(watched)
             response = self.get_response(request)
             if watched.stopped or response.status_code == 500:
                 return _answer(request, response, watched)
@@ -112,12 +112,12 @@ class CancelAbandonedMiddleware:
             leave(watched)
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
-        # Django cancels the view when its client has gone. What threads do for it goes on; where
-        # sync middleware is in between, nobody here hears of it before that is through.
+        # Django cancels the view when its client has gone. Threads that work for it go on; if sync
+        # middleware is in between, we hear of it only after that has ended.
         watched = _Watched(request, _task_look(), self._patience, self._limit)
         request.__dict__[_WATCHED] = watched
-        enter(watched)
         try:
+            enter(watched)
             return _answer(request, await self.get_response(request), watched)
         except CancelledError:
             if watched.cancels:
@@ -141,13 +141,13 @@ class CancelAbandonedMiddleware:
 
 
 def _task_look() -> Look | None:
-    """Return what tells that this task was canceled, and has not been called back since."""
+    """Return a function that tells whether this task was canceled, and not just for a moment."""
     task, seen = current_task(), 0
     if task is None:
         return None
 
     def look() -> bool:
-        # `asyncio.timeout()` cancels the task, too, but takes that back at once.
+        # `asyncio.timeout()` also cancels the task, but takes that back at once.
         nonlocal seen
         seen = seen + 1 if task.cancelling() else 0
         return seen > 1
@@ -181,7 +181,7 @@ def _response_to(request: HttpRequest, exception: Exception) -> HttpResponse | N
     watched = getattr(request, _WATCHED, None)
     if isinstance(exception, RequestAbandoned):
         response = HttpResponse(status=_CLIENT_CLOSED_REQUEST)
-        # Django's: else it warns of the status.
+        # Django's own attribute: without it, Django would log a warning for this status.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
     if isinstance(exception, DeadlineExceeded) and watched and watched.stopped == DEADLINE:
@@ -192,7 +192,7 @@ def _response_to(request: HttpRequest, exception: Exception) -> HttpResponse | N
 
 def _log(request: HttpRequest, work: Work) -> None:
     logger.info(
-        "%s %s: its client has gone after %.2f s; what it did with the database was stopped",
+        "%s %s: its client left after %.2f s; its work with the database was stopped",
         request.method,
         printable(request.path),
         monotonic() - work.began,
@@ -205,7 +205,7 @@ def _is_to_be_logged(record: logging.LogRecord) -> bool:
 
 
 def _install() -> None:
-    # Once: it is the same function.
+    # Adding it again does nothing: it is the same function.
     logging.getLogger("django.request").addFilter(_is_to_be_logged)
 
 
@@ -220,7 +220,7 @@ def _say_unknown(request: HttpRequest) -> None:
     if server and server not in _said:  # Django's test client has none
         _said.add(server)
         logger.warning(
-            "CancelAbandonedMiddleware isn't told when clients leave, and cancels nothing for those "
-            "who do, under %s",
+            "CancelAbandonedMiddleware isn't told when clients leave under %s, so it cancels "
+            "nothing for them",
             printable(server),
         )

@@ -1,7 +1,7 @@
 """Tells whether the client of a request has gone, as far as its server lets anybody know.
 
-Each server has a way of its own, of which none but waitress' is made for this; one that moves is as
-if there were none.
+Each server has its own way, and only waitress's is made for this; if one of them changes, that
+server counts as telling nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Look = Callable[[], bool]
 
 
 def look_for(request: HttpRequest) -> Look | None:
-    """Return what tells whether the request's client has gone; `None` where nobody can know."""
+    """Return a function that tells whether the request's client has gone; `None`: can't be told."""
     environ = getattr(request, "environ", None)
     if not environ:
         return None  # ASGI servers let Django cancel the view
@@ -32,7 +32,7 @@ def look_for(request: HttpRequest) -> Look | None:
 
 def _waitress(environ: dict[str, Any]) -> Look | None:
     look: Look | None = environ.get("waitress.client_disconnected")
-    # Unless it looks ahead, it never says that a client has.
+    # Unless it looks ahead, it never reports that a client has gone.
     settings = getattr(getattr(look, "__self__", None), "adj", None)
     return look if getattr(settings, "channel_request_lookahead", 1) else None
 
@@ -43,13 +43,13 @@ def _uwsgis(environ: dict[str, Any]) -> Look | None:
     uwsgi: Any = sys.modules.get("uwsgi")  # the server itself makes it
     try:
         fd = uwsgi.connection_fd()
-    except Exception:  # an older one has none, and raises what it likes without a request
+    except Exception:  # an older one lacks it, and raises anything without a request
         return None
     return _look_at(fd) if fd >= 0 else None
 
 
 def _runservers(environ: dict[str, Any]) -> Look | None:
-    # Django's server reads from a file around the socket.
+    # Django's server reads from a file object around the socket.
     # https://github.com/django/django/blob/main/django/core/servers/basehttp.py
     stream = getattr(environ.get("wsgi.input"), "_read", None)
     raw = getattr(getattr(stream, "__self__", None), "raw", None)
@@ -58,10 +58,10 @@ def _runservers(environ: dict[str, Any]) -> Look | None:
 
 
 def _look_at(socket: Any) -> Look:
-    """Return what looks at a socket, or at the number of one."""
+    """Return a function that looks at a socket, or at a socket's number."""
 
     def look() -> bool:
-        # A socket that was closed is -1: its request is over.
+        # -1 for a socket that was closed: its request is over.
         number = socket if isinstance(socket, int) else socket.fileno()
         return number >= 0 and has_hung_up(number)
 

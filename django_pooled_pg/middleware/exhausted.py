@@ -1,4 +1,4 @@
-"""Owns what a visitor sees while a pool is exhausted; touches no other error."""
+"""Decides what a visitor sees while a pool is exhausted; touches no other error."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .failures import replaced, unavailable
 class PoolExhaustedMiddleware:
     """Answer 503 with `Retry-After` when no connection could be borrowed.
 
-    Put it first in `MIDDLEWARE`, so that it sees what middleware below it runs into, too.
-    `Retry-After` is the pool's `timeout`, in whole seconds: by then those who wait now have
-    been served or turned away. Other errors go on as ever. Works in sync and async stacks.
+    Put it first in `MIDDLEWARE`, so that it also sees errors from the middleware below it.
+    `Retry-After` is the pool's `timeout` in whole seconds: by then, those who wait now have
+    been served or turned away. Other errors pass through. Works in sync and async stacks.
     """
 
     sync_capable = True

@@ -1,4 +1,4 @@
-"""Owns what middleware knows of a request that failed, and the 503 that it answers instead."""
+"""Remembers the exception behind a failed request, and builds the 503 that answers instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what is advised on the figures of all pools: which rules apply; asks nobody for them."""
+"""Applies the rules of advice to the figures of all pools; collects no figures itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .server import ServerSide
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What to change about one alias' pools: `rule` is its id, `text` has the figures, too."""
+    """What to change about one alias's pools: `rule` is the id, `text` includes the figures."""
 
     alias: str
     rule: str
@@ -28,10 +28,10 @@ def advise(
     server: Mapping[str, ServerSide] | None = None,
     database: str | None = None,
 ) -> list[Advice]:
-    """Return what the figures suggest to change, by alias, most urgent first; empty: nothing.
+    """Return what the figures suggest changing, by alias, most urgent first; empty: nothing.
 
-    `server` is by alias; without it, or where its server couldn't be asked, rules that need it
-    say nothing. Rules about holders need reports that were collected with them. With `database`,
+    `server` is by alias. Without it, or if a server couldn't be asked, rules that need it say
+    nothing. Rules about holders need reports that include holders. With `database`, the advice is
     about that alias only.
     """
     aliases = sorted({pool["alias"] for report in reports for pool in report.pools(database)})
@@ -51,7 +51,7 @@ def _known(alias: str, reports: Sequence[ProcessReport], server: ServerSide | No
         sum=total(pools),
         holders=[holder for report in reports for holder in report.holders(alias)],
         server=server if server is not None and server.error is None else None,
-        # By the name of the class: a site may have one of its own, derived from ours.
+        # By the class's name: a site may use a subclass of its own.
         cancels_abandoned=any(
             path.endswith("CancelAbandonedMiddleware") for path in settings.MIDDLEWARE
         ),

@@ -1,4 +1,4 @@
-"""Owns what the rules of advice know of one alias, and how they put it; judges nothing."""
+"""Collects what the rules of advice know about one alias, and how they put it; judges nothing."""
 
 from __future__ import annotations
 
@@ -9,65 +9,65 @@ from typing import Any
 from .figures import Pool, percentile
 from .server import ServerSide
 
-# Below this many borrows, or returns, shares and percentiles say little.
+# With fewer borrows or returns than this, shares and percentiles mean little.
 ENOUGH = 100
-# Of the time held, what the database works, if connections are held for its sake.
+# The least share of the time held that statements take if holding connections is worthwhile.
 _WORKS_ENOUGH = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of one alias, which has a pool at least; `sum` is of all its pools."""
+    """What is known of one alias, which has at least one pool; `sum` is the total of its pools."""
 
     pools: list[Pool]
     sum: Pool
     holders: list[dict[str, Any]]
     server: ServerSide | None
-    # Whether MIDDLEWARE has what stops the requests of clients that have gone.
+    # Whether MIDDLEWARE has the class that stops requests whose clients have gone.
     cancels_abandoned: bool = True
 
     @property
     def most(self) -> int:
-        """How many connections they may have at the most."""
+        """The most connections that these pools may have."""
         budget, most = int(self.sum["budget"]), int(self.sum["max_size"])
         return min(budget, most) if budget else most
 
     @property
     def has_spent_budget(self) -> bool:
-        """Whether there is a budget, and all slots of it are taken."""
+        """Whether there is a budget and all its slots are taken."""
         return bool(0 < self.sum["budget"] <= self.sum["slots"])
 
     @property
     def made(self) -> int:
-        """Sessions that were made."""
+        """How many sessions were opened."""
         return int(self.sum["connects"] - self.sum["connect_errors"])
 
     @property
     def means(self) -> tuple[float, float]:
-        """For how many seconds connections were held, and the database worked, on average."""
+        """For how many seconds, on average, connections were held, and statements took of that."""
         returns = self.sum["returns"]
         return self.sum["held"]["total"] / returns, self.sum["worked_total"] / returns
 
     @property
     def barely_worked(self) -> bool:
-        """Whether connections are held for little work of the database."""
+        """Whether connections are held mostly without running statements."""
         if self.sum["returns"] < ENOUGH:
             return False
         held, worked = self.means
         return worked < _WORKS_ENOUGH * held
 
     def p95(self, of: str) -> float:
-        """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 where nothing was measured."""
+        """The 95th percentile of `"wait"` or `"held"`, in seconds; 0 if nothing was measured."""
         return percentile(self.sum[of], 0.95) or 0.0
 
 
 def count(number: int, thing: str) -> str:
-    """Say how many: `"1 pool"`, `"2 pools"`."""
+    """Write a number with its noun: `"1 pool"`, `"2 pools"`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def product(known: Known) -> str:
-    """Say of how many pools of which size the most is: `"2 pools x 10"`, or of which budget."""
+    """Say how the most is reached: `"2 pools x 10"`, or `"a budget of 15"`."""
     if known.most < known.sum["max_size"]:
         return f"a budget of {known.most}"
     sizes = Counter(pool["max_size"] for pool in known.pools)

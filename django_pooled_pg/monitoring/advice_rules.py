@@ -1,7 +1,7 @@
-"""Owns the rules that say what to change about one alias' pools, and why.
+"""The rules that say what to change about one alias's pools, and why.
 
-`docs/advice.md` has the same rules in words. Each is a function that returns what to say, with
-the figures it comes from, or `None`.
+Each is a function that returns a sentence, with the figures behind it, or `None`.
+`docs/advice.md` describes the same rules.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Callable
 from .advice_known import ENOUGH, Known, count, product
 from .columns import duration
 
-# What is no more than this hurts nobody.
+# Times up to these hurt nobody.
 _SHORT_WAIT = 0.01  # seconds
 _SHORT_IDLING = 10.0  # seconds, in a transaction
-# The default `timeout`: by then whoever waits for it is turned away. In seconds.
+# The default `timeout`, in seconds: by then, everybody who waits has been turned away.
 _LONG_HELD = 10.0
 _FEW_CONNECTIONS = 50  # of all processes together
 _FEW_FAILURES = 3
-# Connects that failed, or were needed, by attempts or borrows.
+# Failed connects by attempts, and needed ones by borrows.
 _MANY_FAILED = 0.05
 _MANY_CONNECTS = 0.1
 _MANY_PINNED = 0.2  # by borrows
 _MANY_RESETS = 0.2  # by returns
-_MANY_STOPPED = 0.05  # by borrows, and those who left before they had one
+_MANY_STOPPED = 0.05  # by borrows, plus those who left before they had one
 
 
 # The rules
@@ -36,7 +36,7 @@ def _paused(known: Known) -> str | None:
         return None
     return (
         f"{paused} of {count(len(known.pools), 'pool')} paused, "
-        f"{count(known.sum['waiting'], 'borrower')} waiting: let them go on with "
+        f"{count(known.sum['waiting'], 'borrower')} waiting: resume with "
         "`manage.py poolctl resume`."
     )
 
@@ -46,8 +46,8 @@ def _connect_errors(known: Known) -> str | None:
     if failed < _FEW_FAILURES or failed < _MANY_FAILED * attempts:
         return None
     return (
-        f"{failed} of {attempts} attempts to connect failed: the server's reason is in the log "
-        "of the processes; `--server` shows whether it has connections left."
+        f"{failed} of {attempts} attempts to connect failed: the processes' log has the server's "
+        "reason; `--server` shows whether the server has connections left."
     )
 
 
@@ -69,8 +69,8 @@ def _exhausted(known: Known) -> str | None:
     )
     if not known.cancels_abandoned:
         said += (
-            " If it is by requests whose visitors have left meanwhile, CancelAbandonedMiddleware, "
-            "which isn't in MIDDLEWARE, stops these."
+            " If by requests whose visitors have left, CancelAbandonedMiddleware, which isn't in "
+            "MIDDLEWARE, stops them."
         )
     return said
 
@@ -80,13 +80,13 @@ def _abandoned(known: Known) -> str | None:
     asked = known.sum["borrows"] + waiting
     if asked < ENOUGH or waiting + working < _MANY_STOPPED * asked:
         return None
-    remedy = "make these queries faster, or do them outside of the request"
+    remedy = "make these queries faster, or run them outside the request"
     if waiting > working:
         remedy = "raise max_size, or let requests hold connections for a shorter time"
     return (
-        f"{waiting + working} requests were stopped since their clients had gone, {waiting} of "
+        f"{waiting + working} requests were stopped because their clients had gone, {waiting} of "
         f"them while they waited for a connection ({known.sum['borrows']} borrows): visitors, or a "
-        f"proxy, don't wait so long: {remedy}."
+        f"proxy, give up sooner than the site: {remedy}."
     )
 
 
@@ -96,8 +96,8 @@ def _deadlines(known: Known) -> str | None:
         return None
     return (
         f"{deadlines} pieces of work were stopped by their deadline ({borrows} borrows): each "
-        "DeadlineExceeded says how much of its time went into waiting for connections and into "
-        "statements; make that shorter, or allow more time."
+        "DeadlineExceeded says how much time went into waiting for connections and into "
+        "statements; shorten that, or allow more time."
     )
 
 
@@ -107,8 +107,8 @@ def _held_long(known: Known) -> str | None:
         return None
     longest = max(long, key=lambda holder: holder["held"])
     said = (
-        f"{len(long)} of {known.sum['in_use']} in use are held for {duration(_LONG_HELD)} or "
-        f"longer, one for {duration(longest['held'])} by thread {longest['thread']} of process "
+        f"{len(long)} of {known.sum['in_use']} in use have been held for {duration(_LONG_HELD)} "
+        f"or longer, one for {duration(longest['held'])} by thread {longest['thread']} of process "
         f"{longest['pid']}, now {longest['place']}"
     )
     if known.sum["returns"] >= ENOUGH:
@@ -121,11 +121,11 @@ def _held_long(known: Known) -> str | None:
 
 def _held_and_worked(known: Known) -> str:
     held, worked = map(duration, known.means)
-    return f"connections are held {held}, of which the database worked {worked}"
+    return f"connections were held {held}, of which statements took {worked}"
 
 
 def _waits(known: Known) -> str | None:
-    """What there is to say of long waits for connections of pools that are full."""
+    """Describe long waits for the connections of full pools, if there are any."""
     p95 = known.p95("wait")
     if known.sum["borrows"] < ENOUGH or p95 <= _SHORT_WAIT or known.sum["paused"]:
         return None
@@ -191,7 +191,7 @@ def _too_large(known: Known) -> str | None:
     most, server = known.most, known.server
     scarce = most > server.allowed / 2 if server is not None else most > _FEW_CONNECTIONS
     made = known.made
-    # A pool can't ever have had more than it made; less than it has were made in an interval.
+    # A pool can't have had more than it opened. If it has more, `made` counts only an interval.
     if known.sum["borrows"] < 10 * ENOUGH or not scarce or not known.sum["size"] <= made:
         return None
     if made > most / 4:
@@ -205,18 +205,18 @@ def _too_large(known: Known) -> str | None:
 
 def _many_connects(known: Known) -> str | None:
     borrows, made = known.sum["borrows"], known.made
-    # Those that fill the pools once are no excess.
+    # Those that fill the pools once don't count.
     if borrows < ENOUGH or made - known.sum["max_size"] < _MANY_CONNECTS * borrows:
         return None
     said = (
-        f"{made} connections were made for {borrows} borrows, at "
+        f"{made} connections were opened for {borrows} borrows, at "
         f"{duration(known.sum['connect']['total'] / made)} each"
     )
     if any(pool["pool_class"] == "null" for pool in known.pools):
-        return f'{said}: class "null" keeps none, which is right behind PgBouncer only.'
+        return f'{said}: class "null" keeps none, which is right only behind PgBouncer.'
     return (
         f"{said}: raise min_size ({known.pools[0]['min_size']} now), max_idle or max_lifetime, "
-        "and look for what closes them."
+        "and find out what closes them."
     )
 
 
@@ -225,7 +225,7 @@ def _reclaimed(known: Known) -> str | None:
     if not reclaimed:
         return None
     return (
-        f"{reclaimed} of {known.sum['returns']} connections returned had to be reclaimed, since "
+        f"{reclaimed} of {known.sum['returns']} connections returned had to be reclaimed because "
         "their threads ended without closing them: use returning_connections() in these threads; "
         "the log names them."
     )
@@ -249,7 +249,7 @@ def _pinned(known: Known) -> str | None:
     by = Counter(holder["pinned"] for holder in known.holders if holder["pinned"])
     now = ", ".join(f"{command} ({number})" for command, number in by.most_common(3))
     return (
-        f"{pinned} of {borrows} borrows kept their connection beyond the transaction, since their "
+        f"{pinned} of {borrows} borrows kept their connection beyond the transaction because their "
         f"session held state ({f'now: {now}' if now else '`--holders` shows what'}): use SET LOCAL "
         "and transaction-level locks, or OPTIONS for what every session needs."
     )
@@ -260,9 +260,9 @@ def _many_resets(known: Known) -> str | None:
     if returns < ENOUGH or resets < _MANY_RESETS * returns:
         return None
     return (
-        f"{resets} resets for {returns} returns, each a round trip and a connection that nobody "
-        "can borrow meanwhile: use SET LOCAL in place of SET, and OPTIONS or configure for what "
-        'every session needs. With reset="always" it is meant to be so.'
+        f"{resets} resets for {returns} returns; each is a round trip, during which nobody can "
+        "borrow the connection: use SET LOCAL in place of SET, and OPTIONS or configure for what "
+        'every session needs. With reset="always" this is expected.'
     )
 
 
@@ -273,8 +273,8 @@ def _idle_in_transaction(known: Known) -> str | None:
         return None
     return (
         f"{server.idle_in_transaction} of {server.ours} connections are idle in a transaction, "
-        f"the longest for {duration(longest)}: they hold locks and stop VACUUM. `--holders` shows "
-        "where; PostgreSQL's idle_in_transaction_session_timeout ends them."
+        f"the longest for {duration(longest)}: they hold locks and hold back VACUUM. `--holders` "
+        "shows where; PostgreSQL's idle_in_transaction_session_timeout ends them."
     )
 
 

@@ -1,4 +1,4 @@
-"""Owns what is said to one client of the endpoint: reads its request, and answers."""
+"""Answers one client of the endpoint: reads its request, and replies."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _REQUESTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def converse(client: socket.socket, seconds: float) -> None:
-    """Answer one request; `seconds` each for taking it and for handing over the answer.
+    """Answer one request; `seconds` limits both reading it and sending the answer.
 
-    Raises `OSError` (which `TimeoutError` is).
+    Raises `OSError`, of which `TimeoutError` is one.
     """
     deadline = monotonic() + seconds
     if (uid := stranger(client)) is not None:
@@ -43,13 +43,13 @@ def converse(client: socket.socket, seconds: float) -> None:
     answer = _line(_answer(request))
     if len(answer) > MAX_ANSWER_BYTES:
         answer = _line(_error(f"its answer would have {len(answer)} bytes"))
-    # Anew: what was asked for may have taken its time.
+    # A new deadline: what was asked for may have taken some time.
     set_deadline(client, monotonic() + seconds)
     client.sendall(answer)
 
 
 def _line(answer: dict[str, Any]) -> bytes:
-    # As UTF-8, in which most scripts take half of what they take escaped.
+    # Not escaped: in UTF-8, most scripts take half the bytes.
     text = json.dumps(bounded(answer), separators=(",", ":"), ensure_ascii=False)
     return text.encode() + b"\n"
 
@@ -64,12 +64,12 @@ def _answer(request: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return _error("The request is not JSON.")
     except (KeyError, TypeError, AttributeError):
-        return _error(f"The request is none of: {', '.join(_REQUESTS)}.")
+        return _error(f"The request must be one of: {', '.join(_REQUESTS)}.")
     try:
         return {"ok": True, "result": ask(**arguments)}
     except WrongRequest as ex:
         return _error(str(ex))
-    except Exception as ex:  # told to the one who asked; the endpoint lives on
+    except Exception as ex:  # reported to whoever asked; the endpoint lives on
         logger.exception("The poolstats endpoint could not answer %r", name)
         return _error(f"{type(ex).__name__} in the process that was asked")
 

@@ -1,7 +1,7 @@
-"""Owns asking the pools' servers for a sign of life, for who has to know now; judges nothing.
+"""Asks the pools' servers for a sign of life, for those who need to know now; judges nothing.
 
-Over connections beyond `max_size`, one at a time in a process: an exhausted pool must not keep
-anybody from asking, nor may strangers who ask cost the server more than that.
+Uses connections beyond `max_size`, one at a time per process: an exhausted pool must not prevent
+the question, and strangers who ask must not cost the server more than that.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ PATIENCE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of asking: nothing wrong, or an error. `at` is a `time.monotonic()` reading."""
+    """The outcome of asking: `None` or an error. `at` is a `time.monotonic()` reading."""
 
     error: BaseException | None
     at: float
 
 
 class _Question:
-    """One that is to be put to a server, or is being put."""
+    """A question to one server, waiting for its turn or under way."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -51,8 +51,8 @@ class _Question:
         error: BaseException | None = None
         try:
             self.pool.ask_server(PATIENCE_SECONDS)
-        except BaseException as ex:  # of the site's engine or credentials, whatever it is
-            error = ex.with_traceback(None)  # it is kept, and would keep what its frames have
+        except BaseException as ex:  # the site's engine or credentials may raise anything
+            error = ex.with_traceback(None)  # we keep it, and its frames would keep their variables
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
@@ -60,42 +60,43 @@ class _Question:
         self._is_over.release()
 
     def awaited(self) -> Answer:
-        """Return the answer, or that it takes too long."""
+        """Return the answer, or a `TimeoutError` if it takes too long."""
         if self._is_over.acquire(timeout=max(0.0, self._overdue_at - monotonic())):
             self._is_over.release()
         return self.answer or Answer(TimeoutError(), monotonic())
 
 
 class Asking:
-    """What the servers said last."""
+    """The servers' latest answers."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew. In a forked child the lock may be held, and the thread is gone."""
+        """Start anew. In a forked child the lock may be held, and the thread doesn't exist."""
         # Guards what follows.
         self._lock = Lock()
         self._answers: WeakKeyDictionary[Pool, Answer] = WeakKeyDictionary()
         self._asked: dict[Pool, _Question] = {}
-        # Those of them whose turn is yet to come.
+        # Those whose turn is yet to come.
         self._queue: deque[_Question] = deque()
-        # None when it has nothing more to ask.
+        # None when nothing more is to be asked.
         self._thread: threading.Thread | None = None
 
     def last(self, pool: Pool) -> Answer | None:
-        """Return what the server said last, however long ago; `None`: it wasn't asked."""
+        """Return the server's latest answer, however old; `None`: it was never asked."""
         with self._lock:
             return self._answers.get(pool)
 
     def ask(self, pool: Pool) -> None:
-        """Ask the server in the background, unless it has answered within `FRESH_SECONDS`."""
+        """Ask the server in the background, unless it answered within the last `FRESH_SECONDS`."""
         self._question(pool)
 
     def answers(self, pools: Iterable[Pool]) -> dict[Pool, Answer]:
-        """Return what the servers say; those that said it within `FRESH_SECONDS` aren't asked again.
+        """Return the servers' answers; asks only those with none from the last `FRESH_SECONDS`.
 
-        Waits `PATIENCE_SECONDS` at most; one that has not answered by then has a `TimeoutError`.
+        Waits at most `PATIENCE_SECONDS`; a server that hasn't answered by then gets a
+        `TimeoutError`.
         """
         asked = [(pool, self._question(pool)) for pool in pools]
         return {
@@ -120,7 +121,7 @@ class Asking:
         return question
 
     def _ensure_running(self) -> RuntimeError | None:
-        # With the lock. Not by a flag: an interrupt may have come between that and the start.
+        # With the lock held. No flag: an interrupt may come between setting it and the start.
         if self._thread is not None and self._thread.is_alive():
             return None
         self._thread = threading.Thread(
@@ -151,7 +152,7 @@ class Asking:
             before = self._answers.get(pool)
             self._answers[pool] = answer
             self._asked.pop(pool, None)
-        # Not each time: somebody asks every few seconds.
+        # Not each time: readiness probes ask every few seconds.
         if answer.error is not None and (before is None or before.error is None):
             logger.warning(
                 "Pool %r: its server gives no answer: %s", pool.name, _said(answer.error)
@@ -159,7 +160,7 @@ class Asking:
 
 
 def _said(error: BaseException) -> str:
-    # What others raise may hold a secret.
+    # Errors from other code may hold a secret.
     is_safe = isinstance(error, (psycopg.Error, ImproperlyConfigured, TimeoutError, RuntimeError))
     return one_line(error) if is_safe else type(error).__name__
 

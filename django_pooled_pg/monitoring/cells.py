@@ -1,4 +1,4 @@
-"""Owns the cells of tables and the sentences about figures; terminal and page lay them out."""
+"""Builds table cells and sentences from figures; the terminal and the page lay them out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class OfAlias:
-    """The pools of one alias: the process' id and name with each, and their sum."""
+    """The pools of one alias, each with its process's id and name, and their sum."""
 
     alias: str
     members: list[tuple[int, str, Pool]]
@@ -25,13 +25,13 @@ class OfAlias:
 
     @property
     def processes(self) -> str:
-        """How many processes they are of: `"1 process"`, `"2 processes"`."""
+        """How many processes they belong to: `"1 process"`, `"2 processes"`."""
         number = len({pid for pid, *_ in self.members})
         return "1 process" if number == 1 else f"{number} processes"
 
 
 def by_alias(reports: Sequence[ProcessReport], database: str | None = None) -> list[OfAlias]:
-    """Return the pools of each alias, in order of aliases and process ids.
+    """Return the pools of each alias, ordered by alias and process id.
 
     With `database`, those of that alias only.
     """
@@ -65,7 +65,7 @@ def pool_cells(pool: Pool) -> list[str]:
 
 
 def budget_sentence(of: OfAlias) -> str | None:
-    """Say who has the slots of the budget, and who wants more; `None` where there is none."""
+    """Say who has the slots of the budget, and who wants more; `None` without a budget."""
     if not of.sum["budget"]:
         return None
     holders = [
@@ -82,10 +82,10 @@ def budget_sentence(of: OfAlias) -> str | None:
 def longest_held(
     reports: Sequence[ProcessReport], number: int, database: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return the `number` leases that are open longest, over all processes, for JSON.
+    """Return the `number` leases that have been held longest, over all processes, for JSON.
 
-    Each has what a snapshot's `holders` have, with `held_seconds` and `remaining_seconds`, and its
-    `pid` and `process`.
+    Each has the keys of a snapshot's `holders`, but with `held_seconds` and `remaining_seconds`,
+    and its `pid` and `process`.
     """
     found = [holder for report in reports for holder in report.holders(database)]
     found.sort(key=itemgetter("held"), reverse=True)
@@ -99,9 +99,9 @@ HOLDER_COLUMNS = ("pool", "process", "thread", "pinned by", "work", "held", "pla
 
 
 def holder_rows(holders: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return columns, of `HOLDER_COLUMNS`, and rows, of what `longest_held` returns.
+    """Return columns from `HOLDER_COLUMNS`, and rows, for what `longest_held` returns.
 
-    Without `work` where there is nothing to say of it: most have neither a deadline nor a client
+    `work` is left out if it is empty everywhere: most holders have neither a deadline nor a client
     that is watched.
     """
     rows = [_holder_cells(holder) for holder in holders]
@@ -136,7 +136,7 @@ def _work(holder: dict[str, Any]) -> str:
 
 
 def session_cells(side: ServerSide) -> list[list[str]]:
-    """Return for each group of sessions host, application, state, count, longest, transaction."""
+    """Return host, application, state, count, longest, transaction for each group of sessions."""
     return [
         [
             group.host,
@@ -151,7 +151,7 @@ def session_cells(side: ServerSide) -> list[list[str]]:
 
 
 def server_sentences(side: ServerSide) -> Iterator[str]:
-    """Say what the server says about one alias, or why it can't be asked."""
+    """Say what the server reports about one alias, or why it can't be asked."""
     if side.error is not None:
         yield f"Server of {side.alias}: can't be asked: {side.error}"
         return
@@ -171,8 +171,8 @@ def server_sentences(side: ServerSide) -> Iterator[str]:
     )
     if side.hidden:
         yield (
-            f"Hidden: what {side.hidden} of the others are and do, since this role is no member "
-            "of pg_monitor; some may be workers of a query, which are no connections."
+            f"Hidden: what {side.hidden} of the others are and do, because this role isn't in "
+            "pg_monitor; some may be parallel workers, which aren't connections."
         )
 
 

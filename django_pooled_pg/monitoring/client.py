@@ -1,6 +1,6 @@
-"""Owns asking all live processes of this project: for their snapshots, or to do something.
+"""Asks all live processes of this project for their snapshots, or to do something.
 
-Must not trust the answers, nor be held up by a process that doesn't give one. Opens no pool.
+Must not trust the answers, nor let a silent process hold it up. Opens no pool.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .wire import MAX_ANSWER_BYTES, bounded, set_deadline, stranger
 
 logger = logging.getLogger(__name__)
 
-# Threads that ask: each takes a file descriptor, of which the site needs some, too.
+# Threads that ask. Each takes a file descriptor, and the site needs some, too.
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one process said to whatever was asked: either a result or an error."""
+    """One process's answer: either a result or an error."""
 
     pid: int
     result: dict[str, Any] | None = None
@@ -40,7 +40,7 @@ class Answer:
 def collect(timeout: float = 1.0, holders: int = 0) -> list[ProcessReport]:
     """Ask all live processes at once for their snapshots; sorted by process id.
 
-    See `ask` and `process_snapshot` for the arguments, and for what is raised.
+    See `ask` and `process_snapshot` for the arguments and errors.
     """
     return [_report(answer) for answer in ask({"request": "snapshot", "holders": holders}, timeout)]
 
@@ -51,14 +51,14 @@ def _report(answer: Answer) -> ProcessReport:
     try:
         return ProcessReport(pid=answer.pid, snapshot=checked(answer.result))
     except ValueError as ex:
-        return ProcessReport(pid=answer.pid, error=f"answered wrongly: {ex}")
+        return ProcessReport(pid=answer.pid, error=f"invalid answer: {ex}")
 
 
 def ask(request: dict[str, Any], timeout: float = 1.0, pid: int | None = None) -> list[Answer]:
-    """Ask all live processes at once, for `timeout` seconds in all; sorted by process id.
+    """Ask all live processes at once, for `timeout` seconds altogether; sorted by process id.
 
-    With `pid`, that process only. A process that doesn't answer in time, or not sensibly, is
-    reported with an `error`. What dead processes left behind is removed. Raises `RuntimeDirError`.
+    With `pid`, only that process. A process that doesn't answer in time, or not sensibly, is
+    reported with an `error`. Removes what dead processes left behind. Raises `RuntimeDirError`.
     """
     deadline = monotonic() + timeout
     line = json.dumps(request).encode() + b"\n"
@@ -68,7 +68,7 @@ def ask(request: dict[str, Any], timeout: float = 1.0, pid: int | None = None) -
         try:
             return _ask(*process, line, deadline)
         except TimeoutError:
-            return Answer(pid=process[0], error=f"not answering within {timeout:g} s")
+            return Answer(pid=process[0], error=f"no answer within {timeout:g} s")
 
     with ThreadPoolExecutor(_AT_ONCE, "poolstats") as executor:
         answers = [answer for answer in executor.map(ask_one, found) if answer is not None]
@@ -90,13 +90,13 @@ def _sockets(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _ask(pid: int, path: Path, line: bytes, deadline: float) -> Answer | None:
-    """Ask one process; `None`: there is none any more. Raises `TimeoutError`."""
+    """Ask one process; `None`: it no longer exists. Raises `TimeoutError`."""
     try:
         return Answer(pid=pid, result=_read_answer(_exchange(path, line, deadline)))
     except FileNotFoundError:
         return None
     except ConnectionError:
-        # Refused, or no answer: because it has ended, now or long ago?
+        # Refused, or no answer. Has the process ended, now or long ago?
         try:
             if leftovers.is_gone(path):
                 return None
@@ -104,13 +104,13 @@ def _ask(pid: int, path: Path, line: bytes, deadline: float) -> Answer | None:
         except OSError as ex:
             error = f"can't be asked: {ex.strerror}"
     except BlockingIOError:
-        error = "not answering: too many wait for it already"
+        error = "no answer: too many clients wait for it already"
     except TimeoutError:
         raise
     except OSError as ex:
         error = f"can't be asked: {ex.strerror}"
     except (ValueError, RecursionError) as ex:
-        error = f"answered wrongly: {ex}"
+        error = f"invalid answer: {ex}"
     return Answer(pid=pid, error=error)
 
 
@@ -134,7 +134,7 @@ def _exchange(path: Path, line: bytes, deadline: float) -> bytes:
 
 
 def _read_answer(line: bytes) -> dict[str, Any]:
-    # Raises ValueError, which json's own error is too.
+    # Raises ValueError; json's own error is one, too.
     answer = bounded(json.loads(line))
     if not isinstance(answer, dict):
         raise ValueError("not a JSON object")

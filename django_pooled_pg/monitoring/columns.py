@@ -1,4 +1,4 @@
-"""Owns how columns and durations are written as plain text; knows nothing of pools."""
+"""Formats columns and durations as plain text; knows nothing of pools."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ GAP = "  "
 
 
 def aligned(rows: Sequence[Sequence[str]], text_columns: int, groups: Sequence[str] = ()) -> str:
-    """Return the rows as lines; the first `text_columns` are flush left, all others right.
+    """Return the rows as lines; left-aligned in the first `text_columns`, right-aligned in others.
 
-    `groups` has a heading for each column, or `""`: it stands above that column and those after
-    it.
+    `groups` has a heading or `""` for each column: a heading stands above its column and those
+    that follow.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -40,7 +40,7 @@ def milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     number = seconds * 1000
-    # Three digits where they tell something: a borrow without a wait takes microseconds.
+    # Three digits where they matter: a borrow without a wait takes microseconds.
     if number < 1:
         return f"{number:.3f}"
     return f"{number:.1f}" if number < 100 else f"{number:.0f}"

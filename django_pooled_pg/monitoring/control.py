@@ -1,4 +1,4 @@
-"""Owns what this process does to its pools when it is told to; must not know by whom."""
+"""Carries out a command on this process's pools; doesn't know who gave it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class WrongRequest(ValueError):
-    """What was asked for makes no sense; its text is for the one who asked."""
+    """The request makes no sense; the message is for whoever sent it."""
 
 
 def control(
@@ -33,10 +33,10 @@ def control(
 
     The sizes are for `"resize"`. Raises `WrongRequest`.
     """
-    if action not in tuple(ACTIONS):  # whatever type it has
+    if action not in tuple(ACTIONS):  # `action` may be of any type
         raise WrongRequest(f"no action is named {action!r}, only: {', '.join(ACTIONS)}")
     if not isinstance(alias, str):
-        raise WrongRequest(f"'alias' is not a text but {alias!r}")
+        raise WrongRequest(f"'alias' is not a string but {alias!r}")
     given = {"min_size": min_size, "max_size": max_size, "budget": budget}
     sizes = {name: size for name, size in given.items() if size is not None}
     if action == "resize" and not sizes:
@@ -51,7 +51,7 @@ def control(
             done.append({"name": pool.name, "said": ACTIONS[action](pool, **sizes)})
         except ImproperlyConfigured as ex:
             done.append({"name": pool.name, "error": str(ex)})
-        except Exception as ex:  # told to the one who asked; the other pools have their turn
+        except Exception as ex:  # reported to whoever asked; the other pools still get their turn
             logger.exception("Pool %r: could not %s", pool.name, action)
             done.append({"name": pool.name, "error": f"{type(ex).__name__}; see the site's log"})
     return {"process": process_name(), "done": done}

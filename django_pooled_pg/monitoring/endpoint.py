@@ -1,7 +1,7 @@
-"""Owns the Unix socket on which this process answers questions about its pools.
+"""Keeps the Unix socket on which this process answers questions about its pools.
 
-Must never stand in the way of the work: whatever goes wrong here, a borrow goes on. Each process that
-serves has it, so what answers (`answering.py`) is imported when somebody asks.
+Must never get in the way of the work: whatever goes wrong here, a borrow goes on. Each serving
+process has it, so the part that answers (`answering.py`) is imported only when somebody asks.
 
 Threads, not asyncio: under gevent an event loop in "another thread" would count as running in
 every greenlet, and Django would refuse all database access there.
@@ -24,19 +24,19 @@ from . import leftovers
 
 logger = logging.getLogger(__name__)
 
-# Seconds in which a client must have sent its request and taken its answer.
+# Seconds within which a client must have sent its request, and then taken its answer.
 CLIENT_SECONDS = 1.0
-# Seconds between two looks at whether the socket's file is still there.
+# Seconds between two checks whether the socket's file still exists.
 CHECK_SECONDS = 10.0
 _MAX_CLIENTS = 16
 
-# Guards the start; never waited for.
+# Guards the start; nobody waits for it.
 _starting = threading.Lock()
 _endpoint: _Endpoint | None = None
 _warned = False
 _exiting = False
-# Held while a client's thread imports, and by who forks: a child that is forked in the midst of an
-# import has a half of the module, and waits for the rest for ever.
+# Held while a client's thread imports, and by any thread that forks: a child that is forked in the
+# middle of an import has half of the module, and waits for the rest forever.
 _importing = threading.Lock()
 os.register_at_fork(
     before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
@@ -48,14 +48,14 @@ def ensure_running() -> None:
     global _endpoint, _warned
     if _endpoint is not None or _exiting:
         return
-    # Not waiting: whoever holds the lock does what we want, and it might be this very
-    # thread, interrupted by a signal handler.
+    # Doesn't wait: whoever holds the lock does what we want, and it might be this thread,
+    # interrupted by a signal handler.
     if not _starting.acquire(blocking=False):
         return
     try:
         if _endpoint is None:
             _endpoint = _Endpoint()
-    except Exception as ex:  # whatever it is: it must not break the borrow
+    except Exception as ex:  # whatever it is, it must not break the borrow
         if not _warned:
             _warned = True
             logger.warning(
@@ -96,35 +96,35 @@ class _Endpoint:
             raise
 
     def stop(self) -> None:
-        # A process that was forked without Python's knowledge must leave the file alone.
+        # A child that was forked without Python's knowledge must leave the file alone.
         if self._pid != os.getpid():
             return
         self._stopping.set()
         for client in tuple(self._clients):
-            with suppress(OSError):  # the client, or its own thread, closed it
+            with suppress(OSError):  # the client, or its own thread, has closed it
                 client.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
         woken = self._wake()
-        # The file before the listener: a socket that refuses tells of a dead process.
+        # The file goes before the listener: a socket that refuses is a sign of a dead process.
         self._path.unlink(missing_ok=True)
         if woken:
             self._thread.join(CLIENT_SECONDS)
         self._listener.close()
 
     def _wake(self) -> bool:
-        # A listener that is closed or shut down doesn't wake the thread that waits for it.
+        # Closing or shutting down a listener doesn't wake the thread that waits for it.
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.setblocking(False)
             try:
                 client.connect(os.fspath(self._path))
             except BlockingIOError:
-                pass  # more clients than it can keep up with: it is awake
+                pass  # more clients than it can handle: it is awake
             except OSError:
-                return False  # the file was deleted: it wakes within CHECK_SECONDS
+                return False  # the file was deleted; the thread wakes within CHECK_SECONDS
         return True
 
     def close_inherited(self) -> None:
         """In a forked child: let go, so that the parent's socket dies with the parent."""
-        # close() and not shutdown(), which would reach the parent.
+        # close(), not shutdown(), which would affect the parent's socket.
         for inherited in (self._listener, *self._clients):
             inherited.close()
 
@@ -132,7 +132,7 @@ class _Endpoint:
 
     def _run(self) -> None:
         try:
-            # Else they'd pile up where nobody ever calls poolstats.
+            # Otherwise they'd pile up where nobody ever calls poolstats.
             leftovers.sweep(self._path.parent)
         except OSError as ex:
             logger.warning("Sockets of dead processes could not be removed: %s", ex)
@@ -146,7 +146,7 @@ class _Endpoint:
             except OSError as ex:
                 if not self._stopping.is_set():
                     logger.warning("The poolstats endpoint can't accept: %s", ex)
-                    # No spinning, e.g. while there are no file descriptors left.
+                    # Don't spin, for example while no file descriptors are left.
                     self._stopping.wait(CLIENT_SECONDS)
             else:
                 if self._stopping.is_set():
@@ -155,8 +155,8 @@ class _Endpoint:
                     self._admit(client)
 
     def _keep_file(self) -> None:
-        # Touched, it doesn't look old to those who clean temporary folders. Only when no
-        # client came: each one that comes has found the file.
+        # Touched, so that it doesn't look old to cleaners of temporary folders. Only when no client
+        # came: each client that comes has found the file.
         try:
             os.utime(self._path)
         except FileNotFoundError:
@@ -172,21 +172,21 @@ class _Endpoint:
             return
         lost, self._listener, self._path = self._listener, listener, path
         lost.close()
-        if self._stopping.is_set():  # and stop() saw the lost one only
+        if self._stopping.is_set():  # and stop() saw only the lost one
             path.unlink(missing_ok=True)
             listener.close()
 
     def _admit(self, client: socket.socket) -> None:
         self._clients.add(client)
-        # Waits for CLIENT_SECONDS at most, since nobody stays longer.
+        # Waits at most CLIENT_SECONDS, since nobody stays longer.
         self._free_slots.acquire()
         try:
-            # One thread each, so that a client that hangs holds up nobody else.
+            # One thread each, so that a client that hangs delays nobody else.
             threading.Thread(
                 target=self._serve, args=(client,), name="django_pooled_pg client", daemon=True
             ).start()
         except RuntimeError:
-            # No more threads, be it for a limit or because the interpreter exits.
+            # No more threads, because of a limit or because the interpreter exits.
             self._serve(client)
 
     # In a client's thread
@@ -211,7 +211,7 @@ def _listen() -> tuple[socket.socket, Path]:
     try:
         listener.bind(os.fspath(unfinished))
         listener.listen(128)
-        # Only now under its name: before listen() it refuses, as a dead process' socket does.
+        # Only now under its name: before listen() it refuses, like a dead process's socket.
         unfinished.rename(path)
     except BaseException:
         listener.close()
@@ -229,7 +229,7 @@ def _stop_at_exit() -> None:
 
 def _forget_in_child() -> None:
     global _starting, _endpoint, _warned
-    # A thread that isn't here may have held the lock at the fork.
+    # A thread that doesn't exist here may have held the lock at the fork.
     _starting = threading.Lock()
     _warned = False
     inherited, _endpoint = _endpoint, None

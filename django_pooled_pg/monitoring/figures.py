@@ -1,7 +1,7 @@
-"""Owns arithmetic on pools' figures: totals, differences, percentiles; shows nothing.
+"""Arithmetic on pools' figures: totals, differences, percentiles; shows nothing.
 
-A pool is here what a snapshot has of it: the fields of `PoolStatistics` in a dict, and those of
-`Durations` in dicts within.
+A pool here is what a snapshot has of it: a dict with the fields of `PoolStatistics`, in which
+those of `Durations` are dicts, too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Pool = dict[str, Any]
 
 
 def total(pools: Sequence[Pool]) -> Pool:
-    """Add the figures of several pools up; the texts are those of the first.
+    """Add up the figures of several pools; texts are those of the first.
 
-    Their budget is one: the smallest, where settings differ; 0 if one has none.
+    They share one budget: the smallest if settings differ; 0 if one has none.
     """
     added = dict(pools[0])
     for name in (*GAUGES, *COUNTERS):
@@ -37,9 +37,9 @@ def total(pools: Sequence[Pool]) -> Pool:
 
 
 def by_name(pools: Iterable[Pool]) -> list[Pool]:
-    """Add up those of one alias and name, whose settings differ otherwise.
+    """Add up the pools of one alias and name, even if their other settings differ.
 
-    For those who have nothing else to tell them apart by.
+    For output that can't tell them apart by anything else.
     """
     named: dict[tuple[str, str], list[Pool]] = {}
     for pool in pools:
@@ -50,9 +50,9 @@ def by_name(pools: Iterable[Pool]) -> list[Pool]:
 def since(before: Pool | None, now: Pool) -> Pool:
     """Return what happened between two looks at one pool; gauges are those of `now`.
 
-    A maximum is that of the interval's histogram: the upper bound of its last bucket, or the
-    longest ever if that is less. With a process that was started anew, or `None`, it is all that
-    happened since its start.
+    A maximum comes from the interval's histogram: the upper bound of its last bucket, or the
+    longest time ever if that is less. If the process was restarted, or `before` is `None`, the
+    figures run from the start.
     """
     if before is None or now["returns"] < before["returns"]:
         return now
@@ -72,9 +72,9 @@ def since(before: Pool | None, now: Pool) -> Pool:
 
 
 def percentile(durations: Mapping[str, Any], fraction: float) -> float | None:
-    """Return the duration, in seconds, that `fraction` of all did not exceed; `None` of none.
+    """Return the duration, in seconds, that `fraction` of all did not exceed; `None` without any.
 
-    Within a bucket of `BOUNDS` all are taken as evenly spread.
+    Values within a bucket of `BOUNDS` count as evenly spread.
     """
     buckets: Sequence[int] = durations["buckets"]
     longest: float = durations["max"]

@@ -1,4 +1,4 @@
-"""Owns telling dead processes' sockets from live ones', and removing them; asks for nothing."""
+"""Tells dead processes' sockets from live ones, and removes them; sends no requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import time
 
-# A socket that has not got its final name after these seconds was left by a dead process.
+# A socket without its final name after this many seconds was left by a dead process.
 UNFINISHED_SECONDS = 60.0
 
 _NAME = re.compile(r"([0-9]{1,9})-[0-9a-f]+\.(sock|new)")
@@ -18,7 +18,7 @@ _NAME = re.compile(r"([0-9]{1,9})-[0-9a-f]+\.(sock|new)")
 def sockets(folder: Path) -> Iterator[tuple[int, Path]]:
     """Yield the process id and path of each file that is named like an endpoint's socket.
 
-    Removes what processes left that died while they started.
+    Removes what was left by processes that died while they started.
     """
     for path in folder.iterdir():
         match = _NAME.fullmatch(path.name)
@@ -31,9 +31,9 @@ def sockets(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def is_gone(path: Path) -> bool:
-    """Tell whether nobody listens here; if so the file is gone, too, when this returns.
+    """Tell whether nobody listens here any more; if so, the file is removed, too.
 
-    Raises `OSError` when that can't be found out.
+    Raises `OSError` if that can't be found out.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -53,8 +53,8 @@ def is_gone(path: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove the sockets of processes that died without notice. Raises `OSError`."""
     for pid, path in sockets(folder):
-        # Live ones are left in peace. That there's no such process isn't enough to know:
-        # it may be one in another container.
+        # Leaves live ones alone. That no such process exists here doesn't suffice: it may run in
+        # another container.
         if path.is_socket() and not _exists(pid):
             is_gone(path)
 
@@ -65,7 +65,7 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # not ours, but there
+        pass  # exists, but isn't ours
     return True
 
 
@@ -74,4 +74,4 @@ def _remove_if_old(path: Path) -> None:
         if path.is_socket() and time() - path.lstat().st_mtime > UNFINISHED_SECONDS:
             path.unlink(missing_ok=True)
     except FileNotFoundError:
-        pass  # it has got its name meanwhile
+        pass  # it was renamed meanwhile

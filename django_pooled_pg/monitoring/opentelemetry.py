@@ -1,6 +1,6 @@
-"""Owns what OpenTelemetry is told of this process' pools, by its conventions for databases.
+"""Reports this process's pools to OpenTelemetry, by its conventions for databases.
 
-Must cost a borrow nothing: the pools count by themselves, and are looked at when a reader
+Must cost a borrow nothing: the pools count anyway, and are only read when a reader
 collects.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "db.client.connection."
 
-# Instrument, unit, description, and for each value of the attribute `state` the pool's field.
+# Instrument, unit, description; and the pool's field for each value of the attribute `state`.
 _GAUGES = (
     ("count", "{connection}", "Connections by state.", {"idle": "idle", "used": "in_use"}),
     ("idle.max", "{connection}", "The most idle connections allowed.", {"": "max_size"}),
@@ -54,7 +54,7 @@ _COUNTERS = (
         {"": "deadlines"},
     ),
 )
-# Instruments begin with it; unit of what is counted, description, and the pool's field.
+# The instruments' prefix, the unit of what is counted, the description, and the pool's field.
 _DURATIONS = (
     ("create_time", "{connection}", "How long it took to open a server session", "connect"),
     ("wait_time", "{borrow}", "How long borrowers waited for their connection", "wait"),
@@ -68,11 +68,11 @@ _global_instrumented = False
 
 
 def instrument(meter_provider: MeterProvider | None = None) -> None:
-    """Report this process' pools to OpenTelemetry: those that are there, and that will be.
+    """Report this process's pools to OpenTelemetry, present and future ones.
 
-    Without `meter_provider` to the global one, be it set before or after. Once before a fork is
-    enough for all children. Does nothing when it was done already. Raises
-    `ImproperlyConfigured` where OpenTelemetry is not installed.
+    Without `meter_provider`, to the global one, whether it is set before or after. One call before
+    a fork is enough for all children. Does nothing if called again. Raises `ImproperlyConfigured`
+    if OpenTelemetry isn't installed.
     """
     try:
         from opentelemetry import metrics
@@ -85,7 +85,7 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
     with _lock:
         current = metrics.get_meter_provider()
         provider = meter_provider if meter_provider is not None else current
-        # Until it is set, the global provider is a stand-in for the one that comes.
+        # Until it is set, the global provider is a stand-in for the one to come.
         is_global = provider is current
         if provider in _instrumented or (is_global and _global_instrumented):
             return
@@ -101,7 +101,7 @@ def _register(meter: Meter) -> None:
     for name, unit, text, fields in _COUNTERS:
         values = partial(_states, fields)
         meter.create_observable_counter(_PREFIX + name, [_observer(values)], unit, text)
-    # No histograms: OpenTelemetry takes their values one by one only, each of which costs more
+    # No histograms: OpenTelemetry only takes their values one by one, each of which costs more
     # than a borrow does.
     for name, unit, text, of in _DURATIONS:
         name, at_most = _PREFIX + name, f"{text}: how many took `le` seconds at most."
@@ -110,7 +110,7 @@ def _register(meter: Meter) -> None:
         meter.create_observable_counter(f"{name}.bucket", [buckets], unit, at_most)
 
 
-# Each value of a pool, with its attributes.
+# Each value from a pool, with its attributes.
 _Values = Iterator[tuple[float, dict[str, str]]]
 
 
@@ -133,7 +133,7 @@ def _observer(values: Callable[[Pool], _Values]) -> Callable[[object], Iterator[
     from opentelemetry.metrics import Observation
 
     def observe(options: object) -> Iterator[Observation]:
-        # By name: attributes must tell apart what is observed.
+        # By name: attributes must be enough to tell apart what is observed.
         for pool in by_name(asdict(pool) for pool in registry.statistics()):
             of_pool = {_PREFIX + "pool.name": pool["name"], "django.db.alias": pool["alias"]}
             for value, attributes in values(pool):

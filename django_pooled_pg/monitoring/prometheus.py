@@ -1,4 +1,4 @@
-"""Owns what Prometheus is told: one table of metrics, as text and as a collector."""
+"""Exports figures to Prometheus: one table of metrics, as text and as a collector."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from prometheus_client import Metric as ClientMetric
     from prometheus_client.registry import Collector
 else:
-    # The library is needed by those who register the collector, and asks for its methods only.
+    # Only those who register the collector need the library, and it only asks for the methods.
     Collector = object
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The content type of what `exposition` returns."""
 
 
@@ -31,8 +31,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metric:
     """One metric of a pool.
 
-    `fields` are those of `PoolStatistics` that it comes from: several, if it has a label `state`
-    with their names. A histogram is made of one that is a `Durations`.
+    `fields` names the fields of `PoolStatistics` behind it: several if it has a label `state`
+    with their names. A histogram comes from one field that is a `Durations`.
     """
 
     name: str
@@ -81,23 +81,23 @@ METRICS = (
         for name, kind, fields, text in [line.split(maxsplit=3)]
     ),
 )
-"""All that is exported, in this order."""
+"""All metrics that are exported, in this order."""
 
 
 def exposition(reports: Sequence[ProcessReport], database: str | None = None) -> str:
-    """Return the processes' figures in Prometheus' text format, version 0.0.4.
+    """Return the processes' figures in Prometheus's text format, version 0.0.4.
 
-    With `database`, pools of that alias only. `CONTENT_TYPE` is the fitting content type.
+    With `database`, pools of that alias only. `PROMETHEUS_CONTENT_TYPE` is the matching content type.
     """
     families = {
         metric: [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
         for metric in METRICS
     }
     for report in reports:
-        # Nothing else is known of a process that is silent: its series must go on all the same.
+        # Nothing else is known of a silent process, but its series must go on.
         up = report.snapshot is not None
         families[PROCESS_UP].append(_line(PROCESS_UP.name, {"pid": report.pid}, up))
-        # Two series with the same labels would let the scrape fail.
+        # Two series with the same labels would make the scrape fail.
         for pool in by_name(report.pools(database)):
             assert report.snapshot is not None
             labels = {"alias": pool["alias"], "pool": pool["name"]}
@@ -108,24 +108,24 @@ def exposition(reports: Sequence[ProcessReport], database: str | None = None) ->
 
 
 class PooledPgCollector(Collector):
-    """Tells `prometheus_client` the figures of all live processes: `registry.register(...)`.
+    """Gives `prometheus_client` the figures of all live processes: `registry.register(...)`.
 
-    Each scrape asks them anew, for `timeout` seconds at most.
+    Each scrape asks them again, for at most `timeout` seconds.
     """
 
     def __init__(self, timeout: float = 1.0) -> None:
         self.timeout = timeout
 
     def describe(self) -> Iterable[ClientMetric]:
-        """Name the metrics: `register` asks nobody then."""
+        """Name the metrics, so that `register` asks no process."""
         return _for_client([])
 
     def collect(self) -> Iterable[ClientMetric]:
-        """Ask all live processes of this project. Where that can't be done, it is logged."""
+        """Ask all live processes of this project. If that isn't possible, log why."""
         try:
             return _for_client(client.collect(self.timeout))
         except RuntimeDirError as ex:
-            # The registry has others' metrics too: they must not get lost with ours.
+            # The registry also has others' metrics: they must not get lost with ours.
             logger.error("No figures of pools for Prometheus: %s", ex)
             return _for_client([])
 
@@ -151,7 +151,7 @@ def _samples(metric: Metric, labels: dict[str, Any], pool: Pool) -> Iterator[str
 
 def _line(name: str, labels: dict[str, Any], value: float) -> str:
     written = ",".join(f'{key}="{_escaped(str(text))}"' for key, text in labels.items())
-    # Unary plus: what is True or False in the figures is 1 or 0 here.
+    # Unary plus turns True and False into 1 and 0.
     return f"{name}{{{written}}} {+value}"
 
 

@@ -1,7 +1,7 @@
-"""Owns telling whether this process can serve requests that need its pools; borrows nothing.
+"""Tells whether this process can serve requests that need its pools; borrows nothing.
 
-For orchestrators and load balancers, and so for anybody: tells aliases and types of errors, nothing
-else.
+For orchestrators and load balancers, and thus for anybody: it reveals aliases and types of errors,
+nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def _in_no_transaction(view: View) -> View:
-    # Of no alias: with ATOMIC_REQUESTS the request would wait for a connection before it gets here.
+    # For each alias: with ATOMIC_REQUESTS the request would first wait for a connection.
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
@@ -31,12 +31,12 @@ def _in_no_transaction(view: View) -> View:
 
 @_in_no_transaction
 @login_not_required
-@cache_control(private=True, no_store=True)  # the first keeps Django's own cache away
+@cache_control(private=True, no_store=True)  # `private` keeps Django's own cache away
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """Answer 200, or 503 if the pools of this process can't serve; `?query` asks their servers.
 
-    `?database=ALIAS`, once or more, looks at these databases only.
+    `?database=ALIAS`, once or more, restricts this to these databases.
     """
     aliases = request.GET.getlist("database")
     if not set(aliases) <= set(connections):
@@ -45,7 +45,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     is_ready = all(each["ready"] for each in pools.values())
     response = JsonResponse({"ready": is_ready, "pools": pools}, status=200 if is_ready else 503)
     if request.method == "HEAD":
-        # Django leaves it there, and gunicorn logs each time that it does.
+        # Django leaves the content, and gunicorn logs that each time.
         response["Content-Length"] = str(len(response.content))
         response.content = b""
     return response
@@ -54,13 +54,14 @@ def ready(request: HttpRequest) -> JsonResponse:
 def readiness(aliases: Collection[str] = (), *, query: bool = False) -> dict[str, dict[str, Any]]:
     """Return what is known of the pools of this process, by alias (`aliases`, or all).
 
-    - `ready`: whether requests can be expected to get a connection, perhaps after a wait;
-    - `paused`, `exhausted`: whether a pool is paused, or all it may have is in use and somebody waits;
+    - `ready`: whether requests can expect to get a connection, perhaps after a wait;
+    - `paused`, `exhausted`: whether a pool is paused, or all it may have is in use and somebody
+      waits;
     - `error`: the type of the error that keeps it from connecting, or `None`.
 
-    An alias whose settings change to and fro has several pools, of which one that works is enough.
-    With `query` the server of each is asked, unless it is paused; this takes `PATIENCE_SECONDS` at
-    most.
+    If an alias alternates between settings, it has several pools, and one that works is enough.
+    With `query`, each pool's server is asked, unless the pool is paused; this takes at most
+    `PATIENCE_SECONDS`.
     """
     pools = [pool for pool in registry.pools() if not aliases or pool.alias in aliases]
     asked = [pool for pool in pools if pool.supply.gate.is_open()] if query else []
@@ -78,8 +79,8 @@ def readiness(aliases: Collection[str] = (), *, query: bool = False) -> dict[str
 def _state(pool: Pool, answer: Answer | None) -> dict[str, Any]:
     s = pool.statistics()
     error = _error(pool, answer)
-    # Whoever came when the pause began is being turned away by now; until then it costs nobody a
-    # request, which is what pauses are for.
+    # By now, those who came when the pause began are being turned away. Until then it costs nobody
+    # a request, which is the point of a pause.
     given_up = pool.supply.gate.closed_for() >= s.timeout
     is_ready = error is None and not given_up
     return {
@@ -99,8 +100,8 @@ def _error(pool: Pool, answer: Answer | None) -> BaseException | None:
     error, at = failed
     last = asking.last(pool)
     if last is not None and last.error is None and last.at > at:
-        return None  # whoever borrows next will connect
-    # Where this keeps requests away, nobody else finds out that the server is back.
+        return None  # the next borrower will connect
+    # If this keeps requests away, nobody else would find out that the server is back.
     asking.ask(pool)
     return error
 

@@ -1,4 +1,4 @@
-"""Owns how pools, holders, server and advice are shown as text or JSON; asks nobody itself."""
+"""Renders pools, holders, server and advice as text or JSON; collects nothing itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TIME_COLUMNS = (*(f"P{number}" for number in PERCENTILES), "MAX")
 _NOT_IN_GROUPS = ("ALIAS", "PROCESS", "SIZE", "IN USE", "IDLE", "WAITING", "BORROWS")
 _HEADER = (*_NOT_IN_GROUPS, *_TIME_COLUMNS, *_TIME_COLUMNS, "CONNECTS", "ERRORS")
 _GROUPS = (*[""] * len(_NOT_IN_GROUPS), "WAIT", "", "", "", "HELD", "", "", "", "", "")
-# The rest of the counters: most are 0, and some never should be anything else.
+# The other counters: most are 0, and some should always be.
 _EVENTS = {
     "exhausted": "exhausted",
     "connect_errors": "connects failed",
@@ -49,11 +49,11 @@ SINCE_START = "since each process started"
 def as_json(reports: Sequence[ProcessReport], database: str | None = None) -> list[dict[str, Any]]:
     """Return one object per process, for JSON; with `database`, pools of that alias only.
 
-    Each has `pid` and either `error`, for a process that didn't answer, or `parent_pid`,
+    Each has `pid` and either `error`, if the process didn't answer, or `parent_pid`,
     `process`, `started_epoch_seconds` and `pools`. Each pool has the fields of
-    `PoolStatistics`, with `_seconds` at the end of times; those of `Durations` are flat:
+    `PoolStatistics`; times end in `_seconds`. Those of `Durations` are flat:
     `wait_total_seconds`, `wait_max_seconds`, `wait_buckets`, `wait_p50_seconds`, `..._p95_...`
-    and `..._p99_...` (`None` where nothing was measured), the same for `held` and `connect`; and
+    and `..._p99_...` (`None` if nothing was measured), the same for `held` and `connect`; and
     `bucket_bounds_seconds`.
     """
     processes: list[dict[str, Any]] = []
@@ -93,8 +93,8 @@ def table(
     """Return a table of all pools, by alias and process, with a total for each alias.
 
     With `database`, pools of that alias only. Times are in milliseconds; ERRORS counts failed
-    attempts to connect and borrowers turned away. `period` says what the counts and times are
-    of. Processes that didn't answer come below. Empty when there is nothing to show.
+    attempts to connect and borrowers turned away. `period` names the time that counts and times
+    cover. Processes that didn't answer come below. Empty if there is nothing to show.
     """
     blocks = []
     if found := by_alias(reports, database):
@@ -127,8 +127,7 @@ def _events(alias: str, pool: Pool) -> Iterator[str]:
     if returns := pool["returns"]:
         held, worked = pool["held"]["total"] / returns, pool["worked_total"] / returns
         said.append(
-            f"held {milliseconds(held)} on average, of which the database worked "
-            f"{milliseconds(worked)}"
+            f"held {milliseconds(held)} on average, of which statements took {milliseconds(worked)}"
         )
     if said:
         yield f"{alias}: {', '.join(said)}."
@@ -147,7 +146,7 @@ def holders_table(holders: Sequence[dict[str, Any]]) -> str:
 
 
 def server_text(side: ServerSide) -> str:
-    """Return what the server says about one alias: a line of totals, a table, what is hidden."""
+    """Return what the server reports about one alias: totals, a table, what is hidden."""
     first, *others = server_sentences(side)
     if side.sessions:
         heads = ["HOST", "APPLICATION", "STATE", "COUNT", "LONGEST", "LONGEST TRANSACTION"]
@@ -156,6 +155,6 @@ def server_text(side: ServerSide) -> str:
 
 
 def advice_text(advice: Iterable[Advice]) -> str:
-    """Return one paragraph for each advice, with its alias and rule."""
+    """Return one line for each piece of advice, with its alias and rule."""
     lines = [f"{each.alias}: {each.text} [{each.rule}]" for each in advice]
     return "\n".join(["Advice:", *lines]) if lines else "Nothing to advise."

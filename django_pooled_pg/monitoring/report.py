@@ -1,4 +1,4 @@
-"""Owns what other processes' snapshots must look like to be believed; asks for none."""
+"""Validates the snapshots of other processes; asks for none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessReport:
-    """What one process said: either its snapshot (see `process_snapshot`) or an error."""
+    """One process's answer: either its snapshot (see `process_snapshot`) or an error."""
 
     pid: int
     snapshot: dict[str, Any] | None = None
@@ -26,7 +26,7 @@ class ProcessReport:
         return self._of("pools", database)
 
     def holders(self, database: str | None = None) -> list[dict[str, Any]]:
-        """Return the holders in the snapshot, each with the process, too; with `database`, as `pools`."""
+        """Return the snapshot's holders, each with its process; `database` as in `pools`."""
         process = (self.snapshot or {}).get("process")
         about = {"pid": self.pid, "process": process}
         return [about | holder for holder in self._of("holders", database)]
@@ -36,12 +36,12 @@ class ProcessReport:
         return [each for each in found if database is None or each["alias"] == database]
 
 
-# What a value must be: in words, and how that is told.
+# What a value must be: in words, and as a test.
 _Kind = tuple[str, Callable[[Any], bool]]
 
 
 def _is_number(value: Any) -> bool:
-    # Neither NaN nor infinite, nor too large for a float.
+    # Excludes NaN, infinity and numbers too large for a float.
     return type(value) in (int, float) and 0 <= value < 2**63
 
 
@@ -53,9 +53,9 @@ def _is_histogram(value: Any) -> bool:
 
 _NUMBER: _Kind = ("a number", _is_number)
 _HISTOGRAM: _Kind = (f"a histogram of {len(BOUNDS) + 1}", _is_histogram)
-_TEXT: _Kind = ("a text", lambda value: isinstance(value, str))
+_TEXT: _Kind = ("a string", lambda value: isinstance(value, str))
 _TRUTH: _Kind = ("true or false", lambda value: isinstance(value, bool))
-_TEXT_OR_NULL: _Kind = ("a text or null", lambda value: isinstance(value, str | None))
+_TEXT_OR_NULL: _Kind = ("a string or null", lambda value: isinstance(value, str | None))
 _NUMBER_OR_NULL: _Kind = ("a number or null", lambda value: value is None or _is_number(value))
 _LIST: _Kind = ("a list", lambda value: isinstance(value, list))
 _KINDS = {
@@ -85,16 +85,16 @@ _OF_HOLDER = {
 
 
 def checked(snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known in it of what `process_snapshot` returns.
+    """Return the known parts of what `process_snapshot` returned elsewhere.
 
-    Raises `ValueError` if anything is missing, or isn't what it should be.
+    Raises `ValueError` if anything is missing or wrong.
     """
     if not isinstance(snapshot.get("pools"), list):
         raise ValueError("not a snapshot")
     if snapshot.get("version") != _VERSION:
         raise ValueError(
             f"its snapshot has version {str(snapshot.get('version'))[:20]}, not {_VERSION}; "
-            "is it of an older release?"
+            "does that process run another release?"
         )
     process = _checked("a snapshot", snapshot, _OF_PROCESS)
     pools = [
@@ -114,5 +114,5 @@ def _checked(what: str, found: object, kinds: Mapping[str, _Kind]) -> dict[str, 
             raise ValueError(f"{what} without {name!r}")
         if not fits(found[name]):
             raise ValueError(f"{what} whose {name!r} is not {words}")
-    # What else there is, a later release says: nobody here knows what it must be.
+    # A later release may send more; we can't validate that, so we drop it.
     return {name: found[name] for name in kinds}

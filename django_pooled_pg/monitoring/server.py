@@ -1,7 +1,7 @@
-"""Owns asking the server about this project's sessions; judges and prints nothing.
+"""Asks the server about this project's sessions; judges and prints nothing.
 
-Each time over a connection of its own, which is made as the alias' engine makes one, but not by
-its pool: the server is asked most urgently when the pool has none left.
+Uses a new connection each time, made by the alias's engine but not by its pool: the question is
+most urgent when the pool has no connection left.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ CONNECT_SECONDS = 5
 AT_ONCE = 10
 _QUERY_MILLISECONDS = 5000
 
-# Every role may read these. `reserved_connections` came with PostgreSQL 16. Sessions of other
-# roles show neither their state nor their backend_type; without a role it is none of a client.
+# Every role may read these. PostgreSQL 16 added `reserved_connections`. Sessions of other roles
+# hide their state and backend_type; a session without a role isn't a client's.
 # https://www.postgresql.org/docs/current/monitoring-stats.html
 _LIMITS = """
 SELECT current_setting('server_version'),
@@ -61,9 +61,9 @@ SELECT CASE WHEN backend_type IS NULL THEN '?'
 class Sessions:
     """Sessions of this project from one host, with one name, in one state. Times in seconds.
 
-    `host` is `"local"` for Unix sockets. `"?"` as `host` or `state` is what the server hides.
-    `longest_in_state` and `longest_transaction` are those of the session that is first in each;
-    `None` where the server doesn't say, or no transaction is open.
+    `host` is `"local"` for Unix sockets. As `host` or `state`, `"?"` means that the server hides
+    it. `longest_in_state` and `longest_transaction` are the longest times of any of these sessions;
+    `None` if the server doesn't say, or no transaction is open.
     """
 
     host: str
@@ -76,13 +76,13 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSide:
-    """What the server says about one alias' sessions, or the `error` why it doesn't.
+    """What the server reports about one alias's sessions, or the `error` if it doesn't.
 
-    This project's sessions are those of the alias' database and user. `total` counts those of
-    all databases and users; of `hidden` ones among them neither kind nor state is shown to this
-    user, so some may be parallel workers. `role_limit` and `database_limit` are set by
-    `CONNECTION LIMIT`. The connection that asked counts nowhere; but behind a pooler, whose
-    sessions all these are, the one that it lent for that does.
+    This project's sessions are those of the alias's database and user. `total` counts those of
+    all databases and users; the server doesn't show this user what the `hidden` ones are and do,
+    so some may be parallel workers. `CONNECTION LIMIT` sets `role_limit` and `database_limit`.
+    The connection that asks isn't counted; but behind a pooler, which owns all these sessions,
+    the session that it lends for the question is.
     """
 
     alias: str
@@ -98,7 +98,7 @@ class ServerSide:
 
     @property
     def allowed(self) -> int:
-        """How many connections this project may have at most, with nobody else there."""
+        """How many connections this project may have at most, with no other client."""
         limits = (self.max_connections - self.reserved, self.role_limit, self.database_limit)
         return min(limit for limit in limits if limit is not None)
 
@@ -109,17 +109,17 @@ class ServerSide:
 
     @property
     def idle_in_transaction(self) -> int:
-        """How many of them have an open transaction and nothing to do."""
+        """How many of them are idle inside an open transaction."""
         return sum(group.count for group in self._idling())
 
     @property
     def longest_idle_in_transaction(self) -> float | None:
-        """For how many seconds the longest of these had nothing to do; `None`: there is none."""
+        """For how many seconds the longest of these has been idle; `None`: there is none."""
         return max((group.longest_in_state or 0.0 for group in self._idling()), default=None)
 
     @property
     def longest_transaction(self) -> float | None:
-        """For how many seconds the oldest transaction is open; `None`: there is none."""
+        """For how many seconds the oldest transaction has been open; `None`: there is none."""
         times = (group.longest_transaction for group in self.sessions)
         return max((time for time in times if time is not None), default=None)
 
@@ -127,7 +127,7 @@ class ServerSide:
         return [group for group in self.sessions if group.state.startswith("idle in transaction")]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for JSON, with units in the names; `alias` and `error` only if that is set."""
+        """Return it for JSON, with units in names; if `error` is set, only `alias` and `error`."""
         if self.error is not None:
             return {"alias": self.alias, "error": self.error}
         shown = asdict(self)
@@ -149,7 +149,7 @@ def _with_units(group: dict[str, Any]) -> dict[str, Any]:
 def server_side(alias: str = "default") -> ServerSide:
     """Ask the server of `alias` once; takes up to about 10 s if it doesn't answer.
 
-    A server that can't be asked is told in `error`, in one line. Raises
+    If the server can't be asked, `error` says why in one line. Raises
     `django.utils.connection.ConnectionDoesNotExist` for an unknown alias.
     """
     wrapper: Any = connections[alias]
@@ -158,7 +158,7 @@ def server_side(alias: str = "default") -> ServerSide:
             return _ask(alias, connection)
     except (psycopg.Error, Error, ImproperlyConfigured) as ex:
         return ServerSide(alias=alias, error=one_line(ex))
-    except Exception as ex:  # of the site's engine
+    except Exception as ex:  # from the site's engine
         return ServerSide(alias=alias, error=one_line(untold("its engine", ex)))
 
 
@@ -177,15 +177,15 @@ def _connect(wrapper: DatabaseWrapper) -> Connection:
 
 
 def _ask(alias: str, connection: Connection) -> ServerSide:
-    # A pooler makes one up: the session that answers is one of its own, and stays.
+    # A pooler invents this pid: the session that answers is the pooler's own, and is counted.
     asking = [connection.info.backend_pid]
-    # In one transaction, in which pg_stat_activity stays the same.
+    # In one transaction, so that pg_stat_activity stays the same.
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = {_QUERY_MILLISECONDS}")
         (limits,) = cursor.execute(_LIMITS, asking).fetchall()
         groups = cursor.execute(_SESSIONS, asking).fetchall()
     version, most, reserved, role, database, total, hidden = limits
-    # Whatever types the answer says it has: what is shown relies on these.
+    # Convert everything, whatever types the answer claims: the display relies on these.
     return ServerSide(
         alias=alias,
         version=_text(version),
@@ -210,10 +210,10 @@ def _ask(alias: str, connection: Connection) -> ServerSide:
 
 
 def _text(said: object) -> str:
-    # Sessions choose their names themselves, and a server its words.
+    # Sessions choose their names, and servers their messages.
     return printable(str(said), 300)
 
 
 def one_line(error: BaseException) -> str:
-    """Return what a server, or libpq, says of an error, for a terminal."""
+    """Return a server's or libpq's error message on one line, safe for a terminal."""
     return _text(" ".join(str(error).split()) or type(error).__name__)

@@ -1,7 +1,7 @@
-"""Owns what one process tells about itself and its pools.
+"""What one process tells about itself and its pools.
 
-Must not know how it is asked, and imports neither `django.http`, settings nor models. Tells
-no connection parameters: what is shown here ends on screens and in log files.
+Must not know how it is asked, and imports neither `django.http`, settings nor models. Reveals
+no connection parameters: what is shown here ends up on screens and in log files.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..pooling.lease import Lease, place_of
 from ..pooling.pool import Pool
 from ..pooling.process.naming import process_name
 
-# Raised when a key is taken away or changes its meaning; new keys may come without.
+# Incremented when a key is removed or changes its meaning; new keys don't need that.
 VERSION = 1
-# In one answer, whatever is asked for: there is a limit to what fits in.
+# The most in one answer, whatever is asked for: the answer's size is limited.
 _MOST_HOLDERS = 500
 
 
@@ -31,15 +31,15 @@ def process_snapshot(holders: int = 0) -> dict[str, Any]:
 
     - `version`: `VERSION`;
     - `pid`, `parent_pid`;
-    - `process`: a short name of what runs, e.g. `"gunicorn"` or `"manage.py migrate"`;
+    - `process`: a short name for what runs, such as `"gunicorn"` or `"manage.py migrate"`;
     - `started`: seconds since the epoch, when this package was loaded or, in a forked child,
       when it was forked;
     - `pools`: for each pool the fields of `PoolStatistics`;
-    - `holders`: of each pool the leases that are open longest, `holders` of them at most and 500 in
-      all, each with `alias`, `name` (the pool's), `thread`, `thread_id`, `held` (seconds), `pinned`
-      (which command keeps it from going back early, or `None`), `abandoned` (whether it is held for
-      a request whose client has gone), `remaining` (seconds until the deadline of what it is held
-      for, or `None`) and `place` (where its thread is now).
+    - `holders`: the leases of each pool that have been held longest, at most `holders` per pool and
+      500 in all, each with `alias`, `name` (the pool's), `thread`, `thread_id`, `held` (seconds),
+      `pinned` (the command that keeps it from going back early, or `None`), `abandoned` (whether it
+      is held for a request whose client has gone), `remaining` (seconds until the deadline of the
+      work it is held for, or `None`) and `place` (where its thread is now).
     """
     return {
         "version": VERSION,
@@ -71,7 +71,7 @@ def _holder(pool: Pool, lease: Lease) -> dict[str, Any]:
 
 
 def _wanted(lease: Lease, now: float) -> dict[str, Any]:
-    """Say whether the work is still wanted that used the lease last."""
+    """Say whether the work that last used the lease is still wanted."""
     work = lease.use.work
     while work is not None and work.is_over():
         work = work.outer

@@ -1,6 +1,7 @@
-"""Owns the addresses of the dashboard and of what programs ask, for `include("django_pooled_pg.monitoring.urls")`.
+"""The addresses of the dashboard, metrics and readiness, for
+`include("django_pooled_pg.monitoring.urls")`.
 
-The page names the others relatively: the prefix must end with a slash.
+The page links to the others relatively, so the prefix must end with a slash.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Owns looking again and again: what changed between two looks, and showing it until Ctrl-C.
+"""Looks repeatedly: computes what changed between two looks, and shows it until Ctrl-C.
 
-Must not know what is shown.
+Must not know what it shows.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 def between(before: Sequence[ProcessReport], now: Sequence[ProcessReport]) -> list[ProcessReport]:
-    """Return the reports of `now`, with figures of what happened since those of `before`.
+    """Return the reports of `now`, with the figures of what happened since `before`.
 
-    Those of a process that wasn't there yet run from its start; see `figures.since`.
+    For a process that is new, figures run from its start; see `figures.since`.
     """
     known = {key: pool for report in before for key, pool in _pools(report)}
     changed = []
@@ -32,7 +32,7 @@ def between(before: Sequence[ProcessReport], now: Sequence[ProcessReport]) -> li
 
 
 def _pools(report: ProcessReport) -> list[tuple[tuple[Any, ...], Pool]]:
-    # A later process may have the same id; a pool of other settings the same name.
+    # A later process may reuse an id, and a pool with other settings the same name.
     process = (report.pid, (report.snapshot or {}).get("started"))
     seen: dict[tuple[Any, ...], int] = {}
     pools = []
@@ -46,8 +46,8 @@ def _pools(report: ProcessReport) -> list[tuple[tuple[Any, ...], Pool]]:
 def watch(look: Callable[[], str], out: TextIO, seconds: float) -> None:
     """Show what `look` returns, anew every `seconds`, until Ctrl-C.
 
-    On a terminal it takes the place of what was there; what was shown last stays. Elsewhere one
-    comes after the other. Raises what `look` raises, and `BrokenPipeError` when nobody reads.
+    On a terminal, each look replaces the one before, and the last stays. Elsewhere each follows
+    the one before. Raises what `look` raises, and `BrokenPipeError` when nobody reads.
     """
     before, after = (_CLEAR, "\n") if out.isatty() else ("", "\n\n")
     try:
@@ -56,4 +56,4 @@ def watch(look: Callable[[], str], out: TextIO, seconds: float) -> None:
             out.flush()
             time.sleep(seconds)
     except KeyboardInterrupt:
-        pass  # that is how one leaves
+        pass  # the way to leave

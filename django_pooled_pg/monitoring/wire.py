@@ -1,4 +1,4 @@
-"""Owns what both ends of an endpoint's socket keep to: sizes, texts, time, and who is there."""
+"""What both ends of an endpoint's socket agree on: sizes, strings, deadlines, who may connect."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_TEXT = 500  # characters
 
 
 def bounded(value: Any) -> Any:
-    """Return `value`, which is as JSON has it, with its texts printable and no longer than told.
+    """Return `value`, a JSON value, with every string made printable and cut to `MAX_TEXT`.
 
-    Names of threads, pools and places are anybody's: they must neither fill the answer nor reach
-    a terminal or a page as they are.
+    Names of threads, pools and places may be anything: they must neither fill the answer nor reach
+    a terminal or a page unchanged.
     """
     if isinstance(value, str):
         return printable(value, MAX_TEXT)
@@ -30,9 +30,9 @@ def bounded(value: Any) -> Any:
 
 
 def stranger(connected: socket.socket) -> int | None:
-    """Return the user at the other end, if it is neither this process' nor root; else `None`.
+    """Return the user at the other end, unless it is this process's user or root (`None`).
 
-    The runtime folder keeps others out already; this is for one that was opened later, or swapped.
+    The runtime folder keeps others out already; this is for a folder opened later, or swapped.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return None
@@ -43,7 +43,7 @@ def stranger(connected: socket.socket) -> int | None:
 
 
 def set_deadline(connected: socket.socket, deadline: float) -> None:
-    """Let the next call on it raise `TimeoutError` then; `deadline` is as `time.monotonic()`."""
+    """Make the next call on the socket raise `TimeoutError` at `deadline` (`time.monotonic()`)."""
     if (remaining := deadline - monotonic()) <= 0:
         raise TimeoutError("too slow")
     connected.settimeout(remaining)

@@ -1,8 +1,8 @@
-"""Owns `OPTIONS["pool"]`: its keys, defaults and what goes together; opens nothing.
+"""Reads and validates `OPTIONS["pool"]`: keys, defaults, combinations; opens nothing.
 
 Every error is an `ImproperlyConfigured` that names the alias, the option and what to write
-instead (`values.py`). Dotted paths are imported then, not when settings load, so that a bad one
-ends in a system check and never in a traceback out of `manage.py check`.
+instead (`values.py`). Dotted paths are imported here, not when settings load, so that a bad one
+ends in a system check and never in a traceback from `manage.py check`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PoolConfig:
 
     The keywords of psycopg_pool's `ConnectionPool` keep their meaning
     (https://www.psycopg.org/psycopg3/docs/api/pool.html); `pool_class` is the key `class`.
-    Its repr() leaves out what may be a callable, whose own may show anything.
+    Its repr() leaves out callables, whose own repr() may show anything.
     """
 
     min_size: int = 1
@@ -69,10 +69,10 @@ class PoolConfig:
 
     @classmethod
     def from_settings(cls, alias: str, settings: Mapping[str, Any]) -> PoolConfig | None:
-        """Read `settings["OPTIONS"]["pool"]`; `None` means: no pool (the value `False`).
+        """Read `settings["OPTIONS"]["pool"]`; returns `None` without a pool (the value `False`).
 
-        Absent, `True` and `None` mean the defaults. What a database URL says, as
-        `"pool.max_size": "20"`, goes before. Raises `ImproperlyConfigured`.
+        If it is absent, `True` or `None`, the defaults apply. Options from a database URL, such as
+        `"pool.max_size": "20"`, override the dict. Raises `ImproperlyConfigured`.
         """
         options = settings.get("OPTIONS", {})
         if not isinstance(options, Mapping):
@@ -111,10 +111,10 @@ class PoolConfig:
     ) -> PoolConfig:
         """Return the same with other sizes; `None` leaves one as it is.
 
-        A `max_size` that was as large as the budget is so again. Raises `ImproperlyConfigured`.
+        A `max_size` equal to the old budget follows the new one. Raises `ImproperlyConfigured`.
         """
         if budget is not None and self.budget is None:
-            raise Invalid(alias, "budget", "isn't set, so there is none to be changed")
+            raise Invalid(alias, "budget", "isn't set, so it can't be changed")
         if budget is not None and max_size is None and self.max_size == self.budget:
             max_size = budget
         given = {"min_size": min_size, "max_size": max_size, "budget": budget}
@@ -125,14 +125,14 @@ class PoolConfig:
 
 
 def without_pool(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return connection parameters without what a database URL says of the pool."""
+    """Return connection parameters without the pool options that a database URL set."""
     return {key: value for key, value in parameters.items() if not key.startswith(_IN_URL)}
 
 
 def with_fresh_password(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of a database in which a callable `PASSWORD` was called.
+    """Return a database's settings, with a callable `PASSWORD` replaced by its result.
 
-    Raises `Untold` where that fails.
+    Raises `Untold` if the call fails.
     """
     password = settings.get("PASSWORD")
     if callable(password):
@@ -140,13 +140,13 @@ def with_fresh_password(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "PASSWORD": password}
 
 
-# Libraries that read URLs put `?pool.max_size=20` into OPTIONS as it is: 20, or a text.
+# URL libraries put `?pool.max_size=20` into OPTIONS as it is, with 20 as a number or a string.
 _IN_URL = "pool."
 _WORDS = {"true": True, "false": False, "none": None}
 
 
 def _from_text(value: Any) -> Any:
-    """Read what a URL can't say but as a text: a number, `true`, `false`, `none`."""
+    """Read what a URL can only write as text: a number, `true`, `false`, `none`."""
     if not isinstance(value, str):
         return value
     if value.lower() in _WORDS:
@@ -168,15 +168,15 @@ def _build(alias: str, settings: Mapping[str, Any], given: Mapping[str, Any]) ->
             raise _unknown(alias, key)
     values = {k: validated(alias, k, value) for k, value in given.items() if k != "credentials"}
     if (credentials := given.get("credentials")) is not None:
-        from .credentials import credentials_of  # which few sites need
+        from .credentials import credentials_of  # few sites need it
 
         values["credentials"] = credentials_of(alias, settings, credentials)
     null = values.get("class") == "null"
     values["pool_class"] = values.pop("class", "pool")
     values.setdefault("min_size", 0 if null else 1)
-    if values.get("max_size", 0) is None:  # psycopg_pool's way to say: a fixed size
+    if values.get("max_size", 0) is None:  # psycopg_pool's way to fix the size
         values["max_size"] = values["min_size"]
-    # A site that raised only min_size, as Django's own pool lets it, must keep working.
+    # Django's own pool lets a site raise min_size alone, and that must keep working.
     values.setdefault("max_size", values.get("budget") or max(10, values["min_size"]))
     config = replace(PoolConfig(), **values)
     _check_sizes(alias, config)
@@ -185,7 +185,7 @@ def _build(alias: str, settings: Mapping[str, Any], given: Mapping[str, Any]) ->
 
 def _check_sizes(alias: str, config: PoolConfig) -> None:
     if config.budget is None and config.budget_name is not None:
-        raise Invalid(alias, "budget_name", "is set, but 'budget' is not: give a number, too")
+        raise Invalid(alias, "budget_name", "is set, but 'budget' is not: set that, too")
     if config.budget is not None and config.budget < config.min_size:
         raise Invalid(
             alias,
@@ -213,7 +213,7 @@ def _check_sizes(alias: str, config: PoolConfig) -> None:
 
 def _unknown(alias: str, key: object) -> Invalid:
     if not isinstance(key, str):
-        return Invalid(alias, None, f"has an option whose name is {shown(key)}; give a text")
+        return Invalid(alias, None, f"has an option whose name is {shown(key)}; give a string")
     if key in NOT_HERE:
         return Invalid(
             alias,

@@ -1,6 +1,6 @@
-"""Owns making server sessions: opens and configures them, knows those alive and what failed.
+"""Opens server sessions and configures them, tracks those alive and what failed.
 
-Runs in the worker threads of a psycopg_pool; must not know who waits for the connection.
+Runs in psycopg_pool's worker threads; must not know who waits for the connection.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 
 class SessionMaker(NamedTuple):
-    """How the server sessions of one pool are made."""
+    """How the server sessions of one pool are opened."""
 
-    # Given psycopg_pool's keywords (`connect_timeout`).
+    # Takes psycopg_pool's keywords (`connect_timeout`).
     open: Callable[[dict[str, Any]], Connection]
-    # Puts on a session that was reset what `open` had configured.
+    # Restores on a session after a reset what `open` had configured.
     configure: Callable[[Connection], None]
-    # Where the budget is that they count for, if there is one.
+    # The budget that its sessions count for, if there is one.
     budget: Place | None = None
 
 
-# Seconds between attempts to connect where a session that has given its slot up may still be there.
+# Seconds between attempts to connect while a session that has lost its slot may still exist.
 _PAUSES = (0.01, 0.02, 0.04, 0.08, 0.1)
 
 
 class Connector:
-    """Stands where psycopg_pool expects a connection class, of which it calls `connect`.
+    """Takes the place of the connection class that psycopg_pool expects; it calls `connect`.
 
-    `on_failure` gets the error of each attempt that fails while no other connection lives.
+    `on_failure` gets the error of each attempt that fails while no other connection is alive.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Connector:
         self._on_failure = on_failure
         # Guards what follows.
         self._lock = RLock()
-        # Every connection that is alive, wherever it is: a fork must find them all, and so must
-        # whoever looks for lost ones. Strong, or a lost one would be gone, and counted for ever.
+        # Every connection that is alive, wherever it is: a fork, and the search for lost ones, must
+        # find them all. Strong: otherwise a lost one would vanish, and stay counted forever.
         self._alive: set[Connection] = set()
-        # Attempts that go on now.
+        # Attempts under way.
         self.making = 0
         self.attempts = 0
         self.failures = 0
@@ -77,7 +77,7 @@ class Connector:
         self._failed_at = 0.0
 
     def connect(self, conninfo: str = "", **kwargs: Any) -> Connection:
-        """Make a connection; `kwargs` are psycopg_pool's (`connect_timeout`)."""
+        """Open a connection; `kwargs` are psycopg_pool's (`connect_timeout`)."""
         started = monotonic()
         with self._lock:
             self.attempts += 1
@@ -87,7 +87,7 @@ class Connector:
         except (psycopg.Error, ImproperlyConfigured) as ex:
             self.failed(ex)
             raise
-        except Exception as ex:  # of `configure`: what users catch is an OperationalError
+        except Exception as ex:  # from `configure`; users catch OperationalError
             error = psycopg.OperationalError(
                 f"Pool {self._pool_name!r} can't connect: {type(ex).__name__}: {ex}"
             )
@@ -109,20 +109,20 @@ class Connector:
         except Exception:
             raise
         except BaseException as ex:
-            # psycopg_pool gives a time to those alone who connect in a borrower's thread, where it
-            # is an interrupt. In a worker it is the site's code that raises it, as asyncio's and
-            # gevent's do; the worker would die of it, and nobody would connect any more.
+            # psycopg_pool sets a time limit only when it connects in a borrower's thread, where
+            # this is an interrupt. In a worker, the site's code raises it, as asyncio's and
+            # gevent's do; it would kill the worker, and nobody would connect any more.
             if "connect_timeout" in kwargs:
                 raise
-            error = untold("what makes its connections", ex)
-        # Here, as below.
+            error = untold("the code that opens its connections", ex)
+        # Raised here for the same reason as below.
         raise psycopg.OperationalError(
             f"Pool {self._pool_name!r} can't connect: {error}"
         ) from error.__cause__
 
     def _opened(self, kwargs: dict[str, Any]) -> Connection:
         connection = self._open(kwargs)
-        connection.lock = Lock()  # psycopg's, which an interrupt must not leave locked
+        connection.lock = Lock()  # in place of psycopg's: an interrupt must not leave it locked
         try:
             check_connection(connection)
             remember_with_handles(connection, self.stops)
@@ -140,9 +140,9 @@ class Connector:
             error = ex
         except (psycopg.Error, ImproperlyConfigured):
             raise
-        except Exception as ex:  # of the site's engine or connection class
+        except Exception as ex:  # from the site's engine or connection class
             error = untold("its engine", ex)
-        # Here, so that it has no __context__, which would tell more.
+        # Raised here, so that it has no __context__, which would tell more.
         raise psycopg.OperationalError(
             f"Pool {self._pool_name!r} can't connect: {error}"
         ) from error.__cause__
@@ -158,7 +158,7 @@ class Connector:
         return self._make.open(kwargs)
 
     def _may_wait_for_room(self, error: Exception) -> bool:
-        """Tell whether others of the budget's kind are to leave room on a server that is full."""
+        """Tell whether the server is full, but other processes of the budget should make room."""
         if self._make.budget is None:
             return False
         from .budget.fullness import says_full
@@ -166,13 +166,13 @@ class Connector:
         return says_full(error)
 
     def configure_again(self, connection: Connection) -> None:
-        """Put on a session that was reset what it was given when it was new."""
+        """Restore on a session after a reset what it was given when it was new."""
         self._make.configure(connection)
         self._call_configure(connection)
 
     def _call_configure(self, connection: Connection) -> None:
-        # Not left to psycopg_pool: it would forget, but not close, a connection whose
-        # `configure` fails, and its borrowers would wait for their timeout.
+        # We don't pass it to psycopg_pool, which would forget, but not close, a connection whose
+        # `configure` fails; its borrowers would wait until their timeout.
         if self._user_configure is None:
             return
         with_handle(connection, self._user_configure)
@@ -180,23 +180,23 @@ class Connector:
         if status != TransactionStatus.IDLE:
             raise psycopg.ProgrammingError(
                 f"Pool {self._pool_name!r}: 'configure' left the connection in status "
-                f"{status.name}; let it end its transaction."
+                f"{status.name}; it must end its transaction."
             )
 
     @property
     def budget(self) -> Place | None:
-        """Where the budget is that its connections count for, if there is one."""
+        """The budget that its connections count for, if there is one."""
         return self._make.budget
 
     def failed(self, error: Exception) -> None:
-        """Note that no connection could be made."""
+        """Note that no connection could be opened."""
         with self._lock:
             self.failures += 1
             self.last_error, self._failed_at = error, monotonic()
         if self._may_wait_for_room(error):
             return
-        # With other connections at work there is something to wait for; without, waiting
-        # until the timeout would only hide the server's answer.
+        # Other connections at work are worth waiting for. Without any, waiting until the timeout
+        # would only hide the server's answer.
         if not self._has_others():
             self._on_failure(error)
 
@@ -204,7 +204,7 @@ class Connector:
         return any(seems_connected(connection) for connection in self.alive())
 
     def cut_off_by(self) -> tuple[Exception, float] | None:
-        """Return the error of the last attempt, and when it was, if it failed and none lives.
+        """Return the last attempt's error and time, if it failed and no connection is alive.
 
         `None` otherwise. The time is a `time.monotonic()` reading.
         """
@@ -213,10 +213,10 @@ class Connector:
         return None if error is None or self._has_others() else (error, at)
 
     def ask_server(self, within: float) -> None:
-        """Ask the server over a connection that isn't the pool's, and is closed at once.
+        """Ask the server over a connection outside the pool, which is closed at once.
 
-        It may take `within` seconds for each host to connect to, and for the answer. Raises whatever
-        the server, the engine or the network does.
+        Takes up to `within` seconds for each host to connect to, and for the answer. Raises
+        whatever the server, the engine or the network does.
         """
         milliseconds = math.ceil(within * 1000)
         limits = {"connect_timeout": math.ceil(within), "tcp_user_timeout": milliseconds}
@@ -233,12 +233,12 @@ class Connector:
             return self._alive.copy()
 
     def detach_all(self) -> None:
-        """In a forked child: let go of every connection the parent had made."""
-        # No lock: this is the child's only thread, and a thread that isn't here may have
+        """In a forked child: let go of every connection that the parent had opened."""
+        # No lock: this is the child's only thread, and a thread that doesn't exist here may have
         # held it at the fork.
         for connection in list(self._alive):
             detach_from_server(connection)
-            # Cursors that are collected here later must not try to close themselves.
+            # Cursors that are garbage-collected here later must not try to close themselves.
             use_of(connection).end_server_cursors()
 
 

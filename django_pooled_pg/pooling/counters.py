@@ -1,4 +1,4 @@
-"""Owns the running figures of one pool: what it counts, and how long things took."""
+"""Keeps the running figures of one pool: counts, and how long things took."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ BOUNDS = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
     0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
 )  # fmt: skip
-"""The upper bounds of a histogram's buckets, in seconds; one more bucket has what is longer."""
+"""The upper bounds of a histogram's buckets, in seconds; one more bucket takes the rest."""
 
 
 def empty_buckets() -> list[int]:
-    """Return a histogram without any value: how many there are in each bucket of `BOUNDS`."""
+    """Return an empty histogram: a count for each bucket of `BOUNDS`."""
     return [0] * (len(BOUNDS) + 1)
 
 
@@ -24,9 +24,9 @@ def bucket_of(seconds: float) -> int:
 
 @dataclass(slots=True)
 class Durations:
-    """How long something took, each time, in seconds; `buckets` are those of `BOUNDS`.
+    """How long something took, each time, in seconds; `buckets` follow `BOUNDS`.
 
-    Whoever adds to it holds a lock.
+    Callers of `add` hold a lock.
     """
 
     total: float = 0.0
@@ -54,7 +54,7 @@ class Durations:
 class Counters:
     """The running figures of one pool. Whoever changes them holds the pool's lock."""
 
-    # A plain class, as others that each start needs: a dataclass takes some tenths of a millisecond.
+    # A plain class, because each start needs it: a dataclass takes some tenths of a millisecond.
     __slots__ = (
         *("dead", "exhausted", "held", "held_lately", "pinned", "reclaimed"),
         *("returns", "waits", "worked_total"),
@@ -62,16 +62,16 @@ class Counters:
 
     def __init__(self) -> None:
         self.returns = 0
-        # Of those only who had to wait: the others are most, and took next to nothing.
+        # Only those who had to wait: most borrowers don't, and take next to no time.
         self.waits = Durations()
         self.held = Durations()
-        # Yet to be added to `held`: so it costs each borrower less.
+        # Not yet added to `held`, which makes each return cheaper.
         self.held_lately: list[float] = []
         self.worked_total = 0.0
         self.exhausted = self.reclaimed = self.pinned = self.dead = 0
 
     def add_held_lately(self) -> None:
-        """Add to `held` what is yet to be added."""
+        """Add to `held` what is pending."""
         lately, self.held_lately = self.held_lately, []
         for seconds in lately:
             self.held.add(seconds)

@@ -1,7 +1,7 @@
-"""Owns what the option `credentials` may be: a callable, a path to one, or a ready-made provider.
+"""Reads the option `credentials`: a callable, a path to one, or a ready-made provider.
 
-Those are modules of the package `credentials`, which is above this one, and imported by name when a
-site uses one. No error shows a value: any of them may be a secret in the wrong place.
+The providers are modules of the package `credentials`, which is above this one; we import one by
+name when a site uses it. No error shows a value: any may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ READY_MADE = ("aws_rds", "azure", "file", "google_cloud_sql")
 
 
 def credentials_of(alias: str, settings: Mapping[str, Any], value: Any) -> CredentialsProvider:
-    """Return what makes the credentials of a database with these settings, or raise `Invalid`."""
+    """Return what makes the credentials for a database with these settings, or raise `Invalid`."""
     if isinstance(value, str) and value.startswith(f"{_PACKAGE}."):
         value = {"provider": value}
     if isinstance(value, Mapping):
@@ -67,6 +67,8 @@ def _check(alias: str, name: str, arguments: Mapping[str, Any], known: list[str]
         if key not in known:
             takes = f"it takes {', '.join(map(repr, known))}" if known else "it takes none"
             raise Invalid(alias, "credentials", f"({name}) has an unknown argument; {takes}")
-        # The port may be a number.
+        # Numbers are allowed for the port.
         if not isinstance(value, str | int) or isinstance(value, bool) or not str(value):
-            raise Invalid(alias, "credentials", f"({name}) has {key!r} {kind(value)}; give a text")
+            raise Invalid(
+                alias, "credentials", f"({name}) has {key!r} {kind(value)}; give a string"
+            )

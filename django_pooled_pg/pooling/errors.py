@@ -1,6 +1,6 @@
-"""Owns the errors that users meet; holds no logic of the pool.
+"""Defines the errors that users meet; holds no logic of the pool.
 
-All of them are subclasses of what Django users already catch.
+All are subclasses of what Django users already catch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from django.db import OperationalError, ProgrammingError
 class PoolExhausted(OperationalError):
     """No connection could be lent within `timeout`, or too many borrowers wait already.
 
-    Subclass of `django.db.OperationalError`. `alias` names the pool and `timeout` is its
-    `timeout` in seconds; the original psycopg_pool error (`PoolTimeout` or
-    `TooManyRequests`) is the `__cause__`.
+    Subclass of `django.db.OperationalError`. `alias` names the pool, and `timeout` is its
+    `timeout` in seconds. The `__cause__` is psycopg_pool's own error (`PoolTimeout` or
+    `TooManyRequests`).
     """
 
     def __init__(self, message: str, *, alias: str, timeout: float) -> None:
@@ -23,11 +23,11 @@ class PoolExhausted(OperationalError):
 
 
 class RequestAbandoned(OperationalError):
-    """The client of a request has gone, so what the request does with the database is stopped.
+    """The client of a request has gone, so the request's work with the database is stopped.
 
-    Subclass of `django.db.OperationalError`. `waiting` tells whether it waited for a connection;
-    otherwise a statement was canceled (then psycopg's `QueryCanceled` is the `__cause__`), or not
-    run at all.
+    Subclass of `django.db.OperationalError`. `waiting` is true if the request was waiting for a
+    connection. Otherwise a statement was canceled (psycopg's `QueryCanceled` is the `__cause__`) or
+    not run at all.
     """
 
     def __init__(self, message: str, *, waiting: bool = False) -> None:
@@ -38,8 +38,8 @@ class RequestAbandoned(OperationalError):
 class DeadlineExceeded(OperationalError):
     """The deadline of a block of code has passed: see `django_pooled_pg.deadline`.
 
-    Subclass of `django.db.OperationalError`. Of a statement that was canceled, psycopg's
-    `QueryCanceled` is the `__cause__`; of a wait for a connection, psycopg_pool's `PoolTimeout`.
+    Subclass of `django.db.OperationalError`. For a canceled statement, the `__cause__` is psycopg's
+    `QueryCanceled`; for a wait for a connection, it is psycopg_pool's `PoolTimeout`.
     """
 
 

@@ -1,4 +1,4 @@
-"""Owns the words that explain why no connection could be lent; raises nothing."""
+"""Explains why no connection could be lent; raises nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .printable import printable
 
 
 class Paused(PoolTimeout):
-    """The pool is paused: it was not resumed in time or, with `full`, too many wait already."""
+    """The pool is paused: not resumed in time or, with `full`, too many borrowers wait already."""
 
     def __init__(self, *, full: bool = False) -> None:
         super().__init__()
@@ -60,5 +60,5 @@ def explain(
             "slow to connect, or raise budget or timeout"
         )
     else:
-        advice = "Look whether the server and the network are slow to connect, or raise timeout"
+        advice = "Check whether the server or the network is slow to connect, or raise timeout"
     return f"{message} {advice} in DATABASES[{alias!r}]['OPTIONS']['pool']."

@@ -1,4 +1,4 @@
-"""Owns taking the figures of one pool at one moment, from the parts that count; keeps none."""
+"""Takes a snapshot of one pool's figures from the parts that count them; keeps none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .supply import Supply
 def figures_of(
     alias: str, pool_name: str, supply: Supply, ledger: Ledger, connector: Connector, reset: Reset
 ) -> PoolStatistics:
-    """Return the figures of the pool that is made of these parts."""
+    """Return the figures of the pool that these parts make up."""
     config, gate, counters, member = supply.config, supply.gate, ledger.counters, supply.member
     stops = connector.stops
     with ledger.lock:
@@ -21,7 +21,7 @@ def figures_of(
         borrows = counters.returns + in_use
         counters.add_held_lately()
         wait = counters.waits.copy()
-        wait.buckets[0] += borrows - sum(wait.buckets)  # who found one idle
+        wait.buckets[0] += borrows - sum(wait.buckets)  # those who found an idle one
         return PoolStatistics(
             alias=alias,
             name=pool_name,

@@ -1,4 +1,4 @@
-"""Owns the gate of one pool: while it is closed, whoever wants a connection waits before it."""
+"""The gate of one pool: while it is closed, whoever wants a connection waits in front of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from time import monotonic
 
 
 class Gate:
-    """Open at first. Any method may be called from any thread."""
+    """Initially open. Any method may be called from any thread."""
 
     def __init__(self) -> None:
-        # A lock for each who waits, and not a threading.Event: an interrupt while one waits for
-        # that may leave it locked. A deque, whose operations are atomic.
+        # One lock per waiter, not a threading.Event: an interrupt may leave an Event locked while
+        # somebody waits for it. A deque's operations are atomic.
         self._waiting: deque[threading.Lock] = deque()
         self._open = True
         self._closed_at = 0.0
@@ -26,18 +26,18 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many borrowers wait."""
         return len(self._waiting)
 
     def pass_through(self, timeout: float) -> bool:
-        """Wait until it is open, `timeout` seconds at most; tell whether it was."""
+        """Wait until it is open, at most `timeout` seconds; tell whether it opened."""
         if self.is_open():
             return True
         turn = threading.Lock()
         turn.acquire()
         try:
             self._waiting.append(turn)
-            # Opened meanwhile, perhaps just before the line above.
+            # It may have opened meanwhile, perhaps just before the line above.
             return self.is_open() or turn.acquire(timeout=max(0.0, timeout))
         finally:
             if turn in self._waiting:
@@ -47,16 +47,16 @@ class Gate:
         try:
             self._waiting.remove(turn)
         except ValueError:
-            pass  # it was let through just now
+            pass  # open() let it through just now
 
     def close(self) -> None:
-        """Let nobody through from now on. Closing it twice is harmless, and so is opening."""
+        """Let nobody through from now on. Closing or opening it twice is harmless."""
         if self._open:
             self._closed_at = monotonic()
             self._open = False
 
     def open(self) -> None:
-        """Let all who wait go on, in the order in which they came."""
+        """Let all waiters through, in the order in which they came."""
         self._open = True
         while self._waiting:
             try:

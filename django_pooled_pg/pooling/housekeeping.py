@@ -1,4 +1,4 @@
-"""Owns what is done for a pool from time to time: reclaim, leak reports, forgotten leases, tokens.
+"""Does a pool's regular chores: reclaims, leak reports, forgotten leases, tokens.
 
 Runs in the thread of `process/borrowers.py`; lends nothing.
 """
@@ -15,14 +15,14 @@ from .ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks, at the most.
+# The longest time between two looks, in seconds.
 LOOK_EVERY = 1.0
-# Seconds that a reset may take before it is logged; of the pool's own each round trip is bounded.
+# Seconds after which a reset is logged; each round trip of the pool's own resets has a limit.
 LONG_RESET = 10.0
 
 
 class Housekeeping:
-    """The housekeeping of one pool; `give_back` is the pool's."""
+    """The housekeeping of one pool; `give_back` is that of the pool."""
 
     def __init__(
         self,
@@ -38,16 +38,16 @@ class Housekeeping:
         self._give_back = give_back
 
     def reclaim(self, who: object) -> None:
-        """Give back what was lent to a thread that has ended or a holder that was collected."""
+        """Give back what a thread that has ended, or a garbage-collected holder, had borrowed."""
         for lease in self._ledger.open_leases():
             holder = lease.living_holder()
-            # Not the thread that had it connect, but the one it belongs to, which may go on with it.
+            # Not the thread that made it connect, but its owner, which may still use it.
             owner = lease.borrower if holder is None else holder.owner
             if owner is not who and lease.holder is not who:
                 continue
             if holder is not None:
                 if holder.allow_thread_sharing:
-                    continue  # until nobody has it any more: then this is called again
+                    continue  # others may use it; its garbage collection calls this again
                 holder.lease_lost(by_fork=False)
             logger.warning(
                 "Pool %r: reclaimed a connection that %s (%s) held for %.1f s and never returned. "
@@ -60,7 +60,7 @@ class Housekeeping:
             self._give_back(lease, reclaimed=True)
 
     def look_after(self) -> float:
-        """Do what is due; return in how many seconds to come again."""
+        """Do what is due; return after how many seconds to call again."""
         for lease in self._ledger.open_leases():
             self._report_leak(lease)
             self._end_if_forgotten(lease)
@@ -70,8 +70,8 @@ class Housekeeping:
         return min((self._leak_threshold or LOOK_EVERY) / 4, LOOK_EVERY)
 
     def _end_if_forgotten(self, lease: Lease) -> None:
-        # Its last cursor was closed or collected in another thread, and its own, which is idle,
-        # doesn't learn of it.
+        # Its last cursor was closed or garbage-collected in another thread; its own thread is idle
+        # and doesn't notice.
         use = lease.use
         if use.watcher is None or use.open_cursors or monotonic() - lease.since < LOOK_EVERY:
             return

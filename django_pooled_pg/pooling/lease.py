@@ -1,4 +1,4 @@
-"""Owns leases: who holds which connection since when; lends and closes nothing itself."""
+"""Leases: who holds which connection since when; lends and closes nothing itself."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 class Holder(Protocol):
-    """What borrows for a thread: it is told when its lease is gone without its doing."""
+    """What borrows for a thread; it learns when its lease ends without its doing."""
 
     owner: Borrower
-    """The thread it belongs to; another one borrows with it where it is shared."""
+    """The thread it belongs to; where it is shared, another thread may borrow with it."""
 
     @property
     def allow_thread_sharing(self) -> bool:
-        """Whether other threads may use it, so that it outlives the thread that borrowed."""
+        """Whether other threads may use it, so that it may outlive the thread that borrowed."""
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether it has that lease."""
 
     def give_back_unused(self, lease: Lease) -> None:
-        """Give that lease back if nothing needs it; called in another thread than the owner's."""
+        """Give that lease back if nothing needs it; called from a thread other than the owner."""
 
     def lease_lost(self, *, by_fork: bool) -> None:
-        """Forget the lease: the connection is somebody else's from now on."""
+        """Forget the lease: from now on, the connection belongs to somebody else."""
 
 
 HolderRef = Callable[[], Holder | None]
@@ -47,7 +47,7 @@ HolderRef = Callable[[], Holder | None]
 class Lease:
     """The record of one borrow. `since` is a `time.monotonic()` reading."""
 
-    # A plain class: each borrow makes one, and a dataclass' costs more.
+    # A plain class: each borrow makes one, and a dataclass costs more.
     __slots__ = (
         "backing",
         "borrower",
@@ -75,7 +75,7 @@ class Lease:
         since: float,
     ) -> None:
         self.pool = pool
-        # The pool's: its borrower has `use.raw`.
+        # The pool's own; the borrower has `use.raw`.
         self.connection = connection
         self.session = session
         self.use = use
@@ -85,26 +85,26 @@ class Lease:
         self.holder = holder
         self.borrower = borrower
         self.since = since
-        # Whether it was given back.
+        # Whether it has been given back.
         self.returned = False
         # Whether its session's state keeps it from going back early.
         self.pinned = False
-        # Whether it was logged for being held too long.
+        # Whether the log has reported it for being held too long.
         self.reported = False
         # Called once, with `time.monotonic()`, when it goes back, in whatever thread that happens:
-        # with the pool's lock held, before anybody else gets the session. Must be quick, and not
-        # raise.
+        # with the pool's lock held, before anybody else gets the session. Must be quick and
+        # not raise.
         self.on_return: Callable[[float], None] | None = None
 
     def is_held(self) -> bool:
-        """Tell whether the holder knows of it; one without a holder is held until returned."""
+        """Tell whether the holder knows of it; without a holder, it is held until returned."""
         if self.holder is None:
             return True
         holder = self.living_holder()
         return holder is not None and holder.holds(self)
 
     def living_holder(self) -> Holder | None:
-        """Return the holder; `None` if there never was one, or if it was collected."""
+        """Return the holder; `None` if there never was one, or it was garbage-collected."""
         return self.holder() if self.holder is not None else None
 
 
@@ -120,7 +120,7 @@ def describe_longest(leases: Iterable[Lease], limit: int = 3) -> str:
 
 
 def place_of(lease: Lease) -> str:
-    """Say where its borrower is: in the application if that can be told, else in a library.
+    """Say where its borrower is: in the application if possible, else in a library.
 
     It is looked up now, so a lease costs nothing for it.
     """
@@ -134,7 +134,7 @@ def place_of(lease: Lease) -> str:
 
 @cache
 def libraries() -> tuple[str, ...]:
-    """Return the beginnings of paths where code lives that tells nothing about the application."""
+    """Return the paths below which code says nothing about the application."""
     return (
         *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
         str(Path(django.__file__).parent),

@@ -1,4 +1,4 @@
-"""Owns the book of one pool: what is lent, from which psycopg_pool, and the lock around it all."""
+"""Keeps the book of one pool: what is lent, from which psycopg_pool, and the lock around it all."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .process.locks import RLock
 
 
 class Ledger:
-    """The state of one pool. Its parts are changed with `lock` held.
+    """The state of one pool. Change its parts only with `lock` held.
 
-    The lock is also that of the psycopg_pool, so that a connection goes from there into a lease,
-    and back, in one critical section. Reentrant: a signal handler or a destructor may come here
-    while its thread holds it. Never connect, or wait for anything, while holding it.
+    psycopg_pool uses the same lock, so that a connection moves from there into a lease, and back,
+    in one critical section. Reentrant: a signal handler or a destructor may come here while its
+    thread holds the lock. Never connect, or wait for anything, while holding it.
     """
 
     __slots__ = ("backing", "closing", "counters", "leases", "leaving", "lock")
@@ -22,7 +22,7 @@ class Ledger:
         self.lock = RLock()
         # `None` while the pool is closed.
         self.backing: AnyBacking | None = None
-        # Those that are being closed, since when by `time.monotonic()`.
+        # Those being closed, since when by `time.monotonic()`.
         self.closing: dict[AnyBacking, float] = {}
         self.leases: set[Lease] = set()
         # Given back, but not yet where they belong.

@@ -1,6 +1,6 @@
-"""Owns the pool of one alias in one process: lends connections, and gets them back.
+"""The pool of one alias in one process: lends connections, and gets them back.
 
-Knows nothing of Django's requests, and uses psycopg_pool through `backing` alone.
+Knows nothing of Django's requests, and uses psycopg_pool only through `backing`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .session.use import Use
 from .strays import Strays
 from .supply import Supply
 from .waiting import Waiting
+from .waits import told_of
 
 if TYPE_CHECKING:
     from .statistics import PoolStatistics
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 class Pool:
     """The connections of one alias in one process, and who has them.
 
-    `make` makes server sessions, in worker threads. `on_open` is called, without any lock held,
+    `make` opens server sessions, in worker threads. `on_open` is called, without any lock held,
     each time the pool starts to work. Any method may be called from any thread at any time. A
     closed pool isn't dead: the next borrow opens it again.
     """
@@ -62,7 +63,7 @@ class Pool:
         self.supply = supply = Supply(
             self.alias, self.name, config, self.ledger, self._connector, self._on_open
         )
-        # What steers the supply is the pool's, too.
+        # The pool passes on the methods that control its supply.
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
         self.cut_off_by, self.ask_server = supply.cut_off_by, self._connector.ask_server
@@ -98,7 +99,7 @@ class Pool:
         ledger, check = self.ledger, self.check
         while True:
             connection = None
-            # The same steps as in _lend_awaited(): a call less for each request.
+            # The same steps as in _lend_awaited(), inline: one call less for each request.
             with ledger.lock:
                 backing = ledger.backing
                 if backing is not None and (connection := backing.take_idle()) is not None:
@@ -112,10 +113,11 @@ class Pool:
             if check.is_fit(connection, session, now) and not session.given_up:
                 return lease
             self.supply.drop_dead(lease, self.check.is_unwanted)
-            # Each that has to be asked, and doesn't answer, takes its time.
+            # Each that must be asked and doesn't answer takes time.
             self.waiting.require_wanted(since=now)
             now = monotonic()
 
+    @told_of
     def _lend_awaited(self, started: float, holder: HolderRef | None, who: Borrower) -> Lease:
         ledger = self.ledger
         while True:
@@ -125,28 +127,28 @@ class Pool:
             use = Use(session)
             lease = Lease(self, connection, session, use, backing, holder, who, now)
             with ledger.lock:
-                # It is when this borrower was taken for gone.
+                # It is given up if this borrower was taken for gone meanwhile.
                 if not session.given_up:
                     ledger.leases.add(lease)
                     ledger.counters.waits.add(now - started)
                     return lease
 
     def give_back(self, lease: Lease, *, reclaimed: bool = False) -> None:
-        """Get a lent connection back. Does nothing when it came back already.
+        """Get a lent connection back. Does nothing if it came back already.
 
-        Its borrower must have forgotten it: whatever is kept is of no use from now on. What was
-        left behind is undone in the background. A connection that can't be reset is closed and
+        Its borrower must have forgotten it: anything kept is useless from now on. A worker undoes
+        in the background what was left behind. A connection that can't be reset is closed and
         replaced.
         """
         if lease.returned:
             return
         ledger, use, connection, session = self.ledger, lease.use, lease.connection, lease.session
-        # First of all: who is in the midst of something now, and only they, holds the connection's
-        # lock, which is looked at next.
+        # First of all: from here on, only code in the middle of a call holds the connection's lock,
+        # which is looked at next.
         use.end()
         unusual = use.effect or use.handled or use.doubt or use.refused_to_write or use.cancel
         if self._reset.is_quick_to_tell and not unusual:
-            # As is_clean(), for nearly all.
+            # is_clean() inline, for nearly all leases.
             clean = (
                 session.pgconn.transaction_status == IDLE
                 and session.namespace["_autocommit"]
@@ -163,7 +165,7 @@ class Pool:
         now = monotonic()
         with ledger.lock:
             if lease not in ledger.leases:
-                return  # and `clean` may be about somebody else's work by now
+                return  # and by now, `clean` may describe another borrower's use
             lease.returned = True
             if lease.on_return is not None:
                 lease.on_return(now)
@@ -175,7 +177,7 @@ class Pool:
             counters.worked_total += use.worked
             counters.reclaimed += reclaimed
             session.idle_since = now
-            # Out of the book last: whatever an interrupt leaves half done must be found there.
+            # Out of the book last: what an interrupt leaves half done must be found there.
             if clean and lease.backing.put_clean(connection, now):
                 ledger.leases.discard(lease)
                 return
@@ -188,11 +190,11 @@ class Pool:
     def may_end(self, lease: Lease) -> bool:
         """Tell whether the lease may end while its borrower goes on, perhaps with another one.
 
-        Not when that would show, because the session holds state: then the lease is pinned.
+        Not if that would show because the session holds state: then the lease is pinned.
         """
         use, session = lease.use, lease.session
         if not (use.effect or use.handled or use.doubt or use.cancel):
-            # As is_clean(), for nearly all; give_back() looks at the rest.
+            # is_clean() inline, for nearly all leases; give_back() checks the rest.
             if session.pgconn.transaction_status == IDLE:
                 return True
         elif is_clean(lease.connection, session, use):
@@ -218,9 +220,9 @@ class Pool:
             lease.backing.put(connection)
 
     def note_new_types(self, use: Use) -> None:
-        """Replace the connections, which don't know a type that a session has created.
+        """Replace the connections if a session has created a type: the others don't know it.
 
-        To be called when the session's transaction is over.
+        Call it when the session's transaction is over.
         """
         if use.effect == NEW_TYPES:
             use.effect = CHANGES
@@ -231,7 +233,7 @@ class Pool:
         return self._reset.is_needed(lease.connection, lease.session, lease.use)
 
     def look_after(self) -> float | None:
-        """Do what is due; return in how many seconds to come again, `None` for when it opens."""
+        """Do what is due; return after how many seconds to call again; `None`: when it opens."""
         ledger = self.ledger
         if ledger.backing is None and not ledger.closing and not self._connector.alive():
             return None
@@ -251,9 +253,9 @@ class Pool:
     def open(self, *, wait: bool = False) -> None:
         """Open up to `min_size` connections before anybody asks for them.
 
-        In the background; with `wait`, return when they are there. `wait` raises what
-        `borrow` would raise when that fails. While the pool is paused, opening is left to the
-        first borrower after `resume()`.
+        In the background; with `wait`, returns when they are open, and raises what `borrow` would
+        raise if they can't be. While the pool is paused, opening is left to the first borrower
+        after `resume()`.
         """
         try:
             self.supply.opened().fill()
@@ -271,7 +273,7 @@ class Pool:
 
     def forget_inherited(self) -> None:
         """In a forked child: start empty, and leave the parent's connections alone."""
-        # No lock: this is the child's only thread, and a thread that isn't here may have
+        # No lock: this is the child's only thread, and a thread that doesn't exist here may have
         # held it at the fork.
         leases, backing = list(self.ledger.leases), self.ledger.backing
         self._connector.detach_all()
@@ -290,7 +292,7 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """Return the figures of this moment."""
-        # Not with this module: its import costs each start a millisecond.
+        # Imported late: it would cost each start a millisecond.
         from .figures import figures_of
 
         return figures_of(

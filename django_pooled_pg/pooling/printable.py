@@ -1,14 +1,14 @@
-"""Owns making other people's text safe for a line of a log or a terminal."""
+"""Makes other people's text safe for a log line or a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    """Return `text` on one line, in which nothing can steer a terminal.
+    """Return `text` on one line, without anything that could control a terminal.
 
     What isn't printable is written as in Python (`\\x1b`, `\\n`, `\\u202e`, `\\ud800`): control
-    characters, line ends, marks that turn the direction of text, lone surrogates. Of one longer
-    than `longest` characters the middle is left out.
+    characters, line ends, marks that change the direction of text, lone surrogates. A text of
+    more than `longest` characters loses its middle.
     """
     if longest is not None and len(text) > longest:
         half = (longest - 3) // 2

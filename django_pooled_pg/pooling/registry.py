@@ -1,4 +1,4 @@
-"""Owns the pools of this process: make, find, close, fork, exit. Borrows nothing itself."""
+"""Keeps the pools of this process: make, find, close, fork, exit. Borrows nothing itself."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ logger = logging.getLogger(__name__)
 Settings = dict[str, Any]
 
 started = time()
-"""When this process began, as far as this package knows: as it was loaded, or as it was forked."""
+"""When this process began, as far as this package knows: when it was loaded or forked."""
 
 # Guards what follows. Never held while a pool opens, closes or connects.
 _lock = RLock()
-# The pools of each alias that are kept; last the one that was asked for last.
+# The pools that are kept for each alias; the one asked for most recently is last.
 _kept: dict[str, list[Pool]] = {}
 # Every pool that is alive, with the settings it was made for. One that isn't kept may be in a
-# wrapper of another thread, which may open it again: then it is kept again.
+# wrapper of another thread, and may be opened again: then it is kept again.
 _alive: WeakKeyDictionary[Pool, Settings] = WeakKeyDictionary()
-# What pools that were forgotten have counted, by alias and name: sums mustn't go backwards. And
-# what of it is of one that may be kept again.
+# What forgotten pools had counted, by alias and name: sums mustn't go backwards. And the part
+# of each pool, because it may be kept again.
 _past: dict[tuple[str, str], PoolStatistics] = {}
 _counted: WeakKeyDictionary[Pool, PoolStatistics] = WeakKeyDictionary()
 _open_listeners: list[Callable[[], None]] = []
 
-# How many pools are kept of settings that an alias had before. Enough for those who go to and fro
-# between a few databases; one who goes on to ever new ones mustn't collect pools.
+# How many pools to keep for settings that an alias had before. Enough for sites that alternate
+# between a few databases; one that moves on to ever new ones mustn't pile up pools.
 _LEFT_BEHIND = 8
 
 
 def snapshot(settings: Settings) -> Settings:
-    """Copy the settings as deep as dicts go, to notice when they change later."""
+    """Copy the settings, and all dicts in them, to notice later changes."""
     return {k: snapshot(v) if isinstance(v, dict) else v for k, v in settings.items()}
 
 
-# The others may change while the pool stays: those of requests (AUTOCOMMIT), and what packages
+# Other settings may change while the pool stays: those of requests (AUTOCOMMIT), and what packages
 # put there (django-tenants: the schema of the request).
 _OF_THE_SESSION = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS", "TIME_ZONE")
 
@@ -61,23 +61,23 @@ _of_session: Callable[[Settings], tuple[Any, ...]] = itemgetter(*_OF_THE_SESSION
 
 
 def settings_of_session(settings: Settings) -> tuple[Any, ...]:
-    """Return what of the settings decides which session is needed, to be compared.
+    """Return the settings that decide which session is needed, for comparison.
 
     Where settings may change in place, compare them with those of a `snapshot`.
     """
     try:
         return _of_session(settings)
-    except KeyError:  # not filled up by Django
+    except KeyError:  # Django hasn't filled in the defaults
         return tuple(map(settings.get, _OF_THE_SESSION))
 
 
 def settings_getter(settings: Settings) -> Callable[[Settings], tuple[Any, ...]]:
-    """Return what does the same as `settings_of_session` for these settings, in one call of C."""
+    """Return a function like `settings_of_session` for these settings; one C call if possible."""
     return _of_session if settings.keys() >= set(_OF_THE_SESSION) else settings_of_session
 
 
 class _WatchfulPool(Pool):
-    """Looks whether it is in a child now: under a server that forks without Python's knowledge."""
+    """Checks whether it is in a child now: for servers that fork without Python's knowledge."""
 
     def borrow(self, holder: HolderRef | None = None, who: Borrower | None = None) -> Lease:
         fork.notice()
@@ -88,7 +88,7 @@ class _WatchfulPool(Pool):
         super().give_back(lease, reclaimed=reclaimed)
 
 
-# Not everywhere: a system call takes longer than most of what a borrow does.
+# Only there: the system call takes longer than most of what a borrow does.
 _pool_class = _WatchfulPool if fork.listen_to_uwsgi() else Pool
 
 
@@ -97,11 +97,11 @@ def pool_for(
     source: Settings,
     session_maker: Callable[[Settings, PoolConfig], SessionMaker],
 ) -> Pool | None:
-    """Return the pool of these settings, made now if need be; `None` where there is none.
+    """Return the pool of these settings, made now if needed; `None` if they ask for no pool.
 
-    Equal settings of the session under one alias share one pool. Raises `ImproperlyConfigured`.
+    Under one alias, equal settings of the session share a pool. Raises `ImproperlyConfigured`.
     """
-    # Now: another thread may change them while the pool is looked for.
+    # Copied now: another thread may change them during the search.
     settings = snapshot(source)
     of_session = {key: settings[key] for key in _OF_THE_SESSION if key in settings}
     with _lock:
@@ -120,8 +120,8 @@ def pool_for(
             _alive[pool] = of_session
         _keep(pool)
     if left is not None:
-        # Once, not at each change: Django's test runner changes NAME to the test database's, and
-        # nothing may stay connected to the one it was; others go to and fro.
+        # Only once, not at each change: Django's test runner changes NAME to the test database's,
+        # and nothing may stay connected to the former one; other sites alternate.
         left.close()
     _forget_surplus(alias)
     return pool
@@ -158,7 +158,7 @@ def _keep(pool: Pool) -> None:
 
 
 def _forget_surplus(alias: str) -> None:
-    """Close and forget the pools that were asked for longest ago; not those that lend."""
+    """Close and forget the pools that were asked for longest ago, except those that lend."""
     with _lock:
         surplus = _kept[alias][: -1 - _LEFT_BEHIND]
     for pool in surplus:
@@ -178,7 +178,7 @@ def _forget_surplus(alias: str) -> None:
 
 
 def pools() -> list[Pool]:
-    """Return all pools of this process, as they were made; not those that were forgotten."""
+    """Return all pools of this process, in the order of their making, except forgotten ones."""
     with _lock:
         return _in_order()
 
@@ -191,7 +191,7 @@ def _in_order() -> list[Pool]:
 def statistics() -> list[PoolStatistics]:
     """Return the figures of all pools of this process.
 
-    With counters of those that were forgotten, added up for each alias and name.
+    With the counters of forgotten ones, added up for each alias and name.
     """
     with _lock:
         past = list(_past.values())
@@ -204,10 +204,10 @@ def _all_alive() -> list[Pool]:
 
 
 def close(alias: str, settings: Settings | None = None) -> None:
-    """Close the pools of an alias, and others' of the same databases; a borrow opens them again.
+    """Close the pools of an alias and all others on its databases; a borrow opens them again.
 
-    `settings` are those that the alias has now. A database with sessions of another alias, such
-    as a replica's in tests, can't be dropped or cloned either.
+    `settings` are those that the alias has now. The others matter because sessions of another
+    alias, such as a replica's in tests, also prevent dropping or cloning a database.
     """
     with _lock:
         everything = list(_alive.items())
@@ -220,7 +220,7 @@ def close(alias: str, settings: Settings | None = None) -> None:
 
 
 def _database(settings: Settings) -> tuple[str, ...]:
-    """Return what tells one database from another, as Django's test runner does."""
+    """Return what tells databases apart, as Django's test runner does."""
     service = (settings.get("OPTIONS") or {}).get("service")
     return (*(str(settings.get(key) or "") for key in ("HOST", "PORT", "NAME")), str(service))
 
@@ -233,7 +233,7 @@ def on_open(listener: Callable[[], None]) -> None:
 
 
 def on_fork(listener: Callable[[], None]) -> None:
-    """Call `listener` in each forked child, when the inherited pools have been emptied."""
+    """Call `listener` in each forked child, after the inherited pools have been emptied."""
     fork.on_fork(listener)
 
 
@@ -249,7 +249,7 @@ def _look_after() -> float | None:
 
 def _tell_opened() -> None:
     borrowers.ensure_running(_reclaim, _look_after)
-    borrowers.wake()  # this pool may want more looking after than those before it
+    borrowers.wake()  # this pool's chores may be due sooner than those of the others
     with _lock:
         listeners = list(_open_listeners)
     for listener in listeners:
@@ -260,14 +260,14 @@ def _tell_opened() -> None:
 def _close_all_at_exit() -> None:
     if fork.unnoticed():
         _forget_in_child()
-    # Before the interpreter goes: a psycopg_pool left open waits for each of its threads.
+    # Before the interpreter ends: a psycopg_pool left open waits for each of its threads.
     for pool in _all_alive():
         pool.close(timeout=1.0)
 
 
 def _forget_in_child() -> None:
-    # The lock may have been held by a thread that isn't here; its data are whole enough,
-    # because they change by single list and dict operations only.
+    # A thread that doesn't exist here may have held the lock; its data are consistent enough,
+    # because they change only by single list and dict operations.
     global _lock, started
     _lock, started = RLock(), time()
     _past.clear()
@@ -277,7 +277,7 @@ def _forget_in_child() -> None:
     for pool in _all_alive():
         try:
             pool.forget_inherited()
-        except Exception:  # one pool must not keep the others attached to the parent
+        except Exception:  # one pool must not leave the others attached to the parent
             logger.exception("Pool %r could not be forgotten in a forked child", pool.name)
 
 

@@ -1,7 +1,7 @@
-"""Owns ending idle connections in time: those unused for `max_idle`, and those past `max_lifetime`.
+"""Retires idle connections in time: those unused for `max_idle`, and those past `max_lifetime`.
 
-psycopg_pool lets one unused connection go each `max_idle`, and asks for the age of one that returns.
-Each connection's lifetime ends up to 5 % sooner, at random: psycopg_pool sees to that.
+psycopg_pool itself drops only one unused connection per `max_idle`, and checks the age only of
+connections that return. It shortens each connection's lifetime by up to 5 %, at random.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def retire(pool_name: str, config: PoolConfig, ledger: Ledger) -> None:
-    """Close what was idle for too long, and one connection that is too old. Called each second."""
+    """Close what was idle for too long, or one connection that is too old. Called each second."""
     now = monotonic()
     with ledger.lock:
         backing = ledger.backing
@@ -44,11 +44,11 @@ def _unused(backing: AnyBacking, config: PoolConfig, now: float) -> list[Connect
 
 def _oldest(backing: AnyBacking, config: PoolConfig, now: float) -> list[Connection]:
     expired = backing.expired(now)
-    # Whatever is being made may be what one of these waits for.
+    # What is being made may be the replacement that one of these waits for.
     if not expired or backing.is_making():
         return []
     if backing.size <= config.min_size < config.max_size:
-        # It goes when there is another one in its place; if none can be made, it stays.
+        # It goes once there is another in its place; if none can be opened, it stays.
         backing.make_one_more()
         return []
     return expired[:1]

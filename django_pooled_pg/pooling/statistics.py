@@ -1,4 +1,4 @@
-"""Owns what one pool tells of itself at one moment: the snapshot that it hands out."""
+"""What one pool reports of itself at one moment."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class PoolStatistics:
     """One pool at one moment. Times are in seconds.
 
     Gauges (`size`, `in_use`, `idle`, `waiting`) are of this moment and need not add up:
-    a connection that is being made or reset counts in none of them but `size`.
-    `budget` is that of all processes, 0 where there is none; `slots` those of it that this pool
+    a connection that is being opened or reset counts only in `size`.
+    `budget` is that of all processes, 0 if there is none; `slots` are those of it that this pool
     has, `slots_wanted` those that it lacks, `slots_given` the connections it gave up to others.
     Counters run from the start of the process.
 
-    - `wait`: from a borrow's begin to its connection;
+    - `wait`: from a borrow's start to its connection;
     - `held`: from there to the return;
-    - `worked_total`: of the time held, what statements took;
-    - `abandoned_waiting`, `abandoned_working`: pieces of work that were stopped because their client
-      had gone, while they waited for a connection or later;
+    - `worked_total`: the part of the time held that statements took;
+    - `abandoned_waiting`, `abandoned_working`: pieces of work that were stopped because their
+      client had gone, while they waited for a connection or later;
     - `deadlines`: those that were stopped because their deadline had passed;
-    - `connect`: making a server session, those that failed not included.
+    - `connect`: opening a server session, without failed attempts.
     """
 
     alias: str
@@ -61,7 +61,7 @@ class PoolStatistics:
     connect: Durations
 
     def of_the_past(self) -> PoolStatistics:
-        """Return what remains to be told of a pool that is no more: its counters."""
+        """Return what remains to be reported of a pool that is gone: its counters."""
         return replace(
             self,
             min_size=0,
@@ -76,7 +76,7 @@ class PoolStatistics:
         )
 
     def plus(self, other: PoolStatistics, sign: int = 1) -> PoolStatistics:
-        """Return the same with the counters of another added or, with -1, taken away again."""
+        """Return the same with another's counters added or, with `sign` -1, subtracted."""
         changed: dict[str, Any] = {
             name: getattr(self, name) + sign * getattr(other, name) for name in COUNTERS
         }

@@ -1,4 +1,4 @@
-"""Owns finding connections that nobody has, and slots that no connection has.
+"""Finds connections that nobody has, and slots without a connection.
 
 An interrupt (Ctrl-C, a task's time limit) may hit a borrow or a return at any moment.
 """
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks.
 LOOK_EVERY = 1.0
-# A lease is found without a holder only when it is so old, in seconds: before, its connection may be
-# asked whether it is alive, which takes up to ANSWER_LIMIT.
+# Seconds after which a lease without a holder counts as found: before, its borrower may still be
+# checking whether the connection is alive, which takes up to ANSWER_LIMIT.
 _LEAST_AGE = ANSWER_LIMIT + 1
-# In how many looks a slot must be without a connection: one that is to be made in place of another
-# may be waited for so long.
+# For how many looks a slot must lack a connection: a borrower may wait that long for one that
+# replaces another.
 _LOOKS_FOR_SLOTS = 3
 
 
@@ -38,25 +38,25 @@ class Strays:
         self._ledger = ledger
         self._connector = connector
         self._looked_at = -math.inf
-        # Each with when it was last returned.
+        # Each with the time when it was last returned.
         self._seen: dict[Connection, float] = {}
         self._seen_leases: set[Lease] = set()
-        # How many slots were without a connection, and in how many looks.
+        # How many slots lacked a connection, and in how many looks.
         self._lost, self._lost_looks = 0, 0
 
     def look(self) -> float:
-        """Look, if it is time to; return in how many seconds to come again."""
+        """Look, if it is time to; return after how many seconds to call again."""
         if (early := self._looked_at + LOOK_EVERY - monotonic()) > 0:
             return early
         self._looked_at = monotonic()
-        # On its way somewhere in one look is normal; in two looks, it won't arrive, unless it did
-        # in between and is on its way again, as often happens where many wait.
+        # To be on the way somewhere in one look is normal. In two looks it won't arrive, unless it
+        # did so in between and is on its way again, as often happens when many wait.
         lock = self._ledger.lock
         found = self.find()
         for connection, returned in found.items():
             if self._seen.get(connection) != returned:
                 continue
-            # All of it with the lock: a borrower that has it after all sees that it is closed.
+            # All of it with the lock: a borrower that has it after all finds it closed.
             with lock:
                 self._give_up(connection)
         with lock:
@@ -67,11 +67,10 @@ class Strays:
         return LOOK_EVERY
 
     def find(self) -> dict[Connection, float]:
-        """Return the connections that nobody has: not idle, not in a holder's lease, not reset.
+        """Return the connections that nobody has: neither idle, nor leased by a holder, nor reset.
 
-        With when each was last returned.
-
-        Those on their way from one to the other are among them.
+        Each comes with the time when it was last returned. They include those on their way from one
+        place to another.
         """
         with self._ledger.lock:
             return {connection: session_of(connection).idle_since for connection in self._find()}
@@ -110,7 +109,7 @@ class Strays:
         if connection not in self._find():
             return
         ledger = self._ledger
-        # Of the pool that lent it: another one may have opened since.
+        # The pool that lent it: another one may have opened since.
         backing = _pool_of(connection)
         if (seconds := _reset_for(backing, connection)) is None:
             logger.warning(
@@ -138,14 +137,14 @@ class Strays:
             connection.close()  # _count_slots() finds its slot
 
     def _count_slots(self) -> None:
-        """Find slots that are counted as taken but have no connection, and the other way round."""
+        """Find slots that count as taken but have no connection, and vice versa."""
         ledger, backing = self._ledger, self._ledger.backing
         if backing is None or self._connector.making or self._connector.last_error is not None:
             self._lost_looks = 0
             return
         have = backing.with_workers()
-        # On their way to a borrower they are nowhere else; those of a pool that was closed are not
-        # of this one.
+        # Those on their way to a borrower are nowhere else; those of a pool that was closed don't
+        # count here.
         have.update(c for c in self._connector.alive() if _pool_of(c) in (None, backing))
         have.update(x.connection for x in ledger.leases | ledger.leaving if x.backing is backing)
         lost = backing.size - len(have)

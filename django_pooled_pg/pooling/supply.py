@@ -1,4 +1,4 @@
-"""Owns the supply of one pool's connections: opens, grows, shrinks, drops what it lends from.
+"""Supplies one pool with connections: opens, grows, shrinks and drops what it lends from.
 
 Lends nothing.
 """
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds after which whoever closes has either done it or was interrupted.
+# Seconds after which a closing is either done or was interrupted.
 LOOK_EVERY = 1.0
 
 
 class Supply:
-    """Where a pool's connections come from. The psycopg_pool is made when somebody needs it.
+    """Where a pool's connections come from. Makes the psycopg_pool when somebody needs it.
 
     `on_open` is called, without any lock held, each time the pool starts to work. Any method may
     be called from any thread at any time.
@@ -52,16 +52,16 @@ class Supply:
     ) -> None:
         self._alias = alias
         self._name = name
-        # What resize() changes.
+        # resize() changes this.
         self.config = config
         self._ledger = ledger
         self._connector = connector
         self._on_open = on_open
         self.gate = Gate()
-        # Its part in the budget, if there is one.
+        # Its share of the budget, if there is one.
         self.member: Member | None = None
         if connector.budget is not None:
-            from .budget.member import Member  # not everywhere: Windows has no fcntl
+            from .budget.member import Member  # imported only here: Windows has no fcntl
 
             self.member = Member(
                 name, connector.budget, config, connector.alive, connector.failed, self._backing
@@ -71,7 +71,7 @@ class Supply:
         return self._ledger.backing
 
     def opened(self) -> AnyBacking:
-        """Return the psycopg_pool, opened now if need be.
+        """Return the psycopg_pool; opens it if needed.
 
         Raises `PoolClosed` while the pool is paused, and `ImproperlyConfigured`.
         """
@@ -86,7 +86,7 @@ class Supply:
                     self._name, self.config, self._connector, ledger.lock, self.member
                 )
                 backing.open()
-                # Not before: one that an interrupt left half open must not be found here.
+                # Only now: one that an interrupt left half open must not be found here.
                 ledger.backing = backing
         if not backing.announced:
             self._on_open()
@@ -94,18 +94,18 @@ class Supply:
         return backing
 
     def close(self, timeout: float = 5.0) -> None:
-        """Close idle connections now and lent ones when they return.
+        """Close idle connections now, and lent ones when they return.
 
-        Those who wait for a connection go on waiting and, like the next borrower, get one
-        of the pool as it opens again. Waits up to `timeout` seconds for a connection that is
-        being made. Safe from any thread at any time.
+        Borrowers who wait go on waiting and, like the next borrower, get a connection when the pool
+        opens again. Waits up to `timeout` seconds for a connection that is being opened. Safe from
+        any thread at any time.
         """
         ledger = self._ledger
         with ledger.lock:
             backing = ledger.backing
             if backing is None:
                 return
-            # Noted first: whatever an interrupt leaves half closed must be found there.
+            # Noted first: what an interrupt leaves half closed must be found there.
             ledger.closing[backing] = monotonic()
             ledger.backing = None
         if backing.runs_in_own_worker():
@@ -126,12 +126,12 @@ class Supply:
     def end_half_closed(self) -> None:
         """End the threads of what an interrupt has left half closed.
 
-        What somebody closes still, waiting for its threads, is only told again to end them.
+        If somebody is still closing it, and waits for its threads, they are just told to end again.
         """
         with self._ledger.lock:
             found = self._take_half_closed(monotonic() - LOOK_EVERY)
         for backing in found:
-            # Not here: the interrupt may have left a lock of it locked, and with it who waits.
+            # Not in this thread: the interrupt may have left a lock held that would block it.
             threading.Thread(target=backing.end_threads, daemon=True).start()
 
     def _take_half_closed(self, before: float) -> list[AnyBacking]:
@@ -146,25 +146,25 @@ class Supply:
         return found
 
     def drain(self) -> None:
-        """Replace all connections by new ones: idle ones now, lent ones when they return."""
+        """Replace all connections with new ones: idle ones now, lent ones when they return."""
         with self._ledger.lock:
             backing = self._ledger.backing
         if backing is not None:
             backing.drain()
 
     def pause(self, timeout: float = 2.0) -> None:
-        """Let borrowers wait, up to their timeout, until `resume()`.
+        """Make borrowers wait, up to their timeout, until `resume()`.
 
         Idle connections are closed now and lent ones when they return, so that the server can be
-        restarted, or another one take its place. In this process only; a child that it forks is
-        not paused. Waits up to `timeout` seconds for a connection that is being made.
+        restarted or replaced. Applies to this process only; a child that it forks isn't paused.
+        Waits up to `timeout` seconds for a connection that is being opened.
         """
-        with self._ledger.lock:  # nobody is between the gate and a pool that opens
+        with self._ledger.lock:  # nobody is between the gate and opening the pool
             self.gate.close()
         self.close(timeout)
 
     def resume(self) -> None:
-        """Let those who wait since `pause()` go on."""
+        """Let those who have waited since `pause()` go on."""
         self.gate.open()
 
     def resize(
@@ -173,9 +173,9 @@ class Supply:
         max_size: int | None = None,
         budget: int | None = None,
     ) -> None:
-        """Change `min_size`, `max_size` or `budget`, until this process ends.
+        """Change `min_size`, `max_size` or `budget` until this process ends.
 
-        Idle connections that are too many are closed now, lent ones when they return. Raises
+        Surplus connections are closed: idle ones now, lent ones when they return. Raises
         `ImproperlyConfigured` for sizes that don't go together.
         """
         ledger = self._ledger
@@ -195,7 +195,7 @@ class Supply:
     def check_idle(self) -> tuple[int, int]:
         """Ask the server over each idle connection; return how many were asked, and dropped.
 
-        All at once: where the server doesn't answer it takes 2 s, and meanwhile none is lent.
+        All at once: if the server doesn't answer, it takes 2 s, during which none of them is lent.
         """
         ledger = self._ledger
         with ledger.lock:
@@ -211,7 +211,7 @@ class Supply:
                 alive = list(executor.map(answers, asked))
             dead += [c for c, answered in zip(asked, alive, strict=True) if not answered]
         finally:
-            # Whatever came between (no more threads, an interrupt): each one has to go somewhere.
+            # Whatever went wrong (no more threads, an interrupt): each one must go somewhere.
             for connection in asked:
                 session_of(connection).in_check = False
                 if connection not in dead:
@@ -221,18 +221,18 @@ class Supply:
         return len(asked), len(dead)
 
     def cut_off_by(self) -> tuple[Exception, float] | None:
-        """Return why, and since when, the pool has no connection and can't make one.
+        """Return why, and since when, the pool has no connection and can't open one.
 
-        As far as it knows: `None` also while it is closed, so that nobody has tried. The time is a
-        `time.monotonic()` reading.
+        As far as it knows: also `None` while it is closed, since nobody has tried then. The time is
+        a `time.monotonic()` reading.
         """
         return self._connector.cut_off_by() if self._ledger.backing is not None else None
 
     def drop_dead(self, lease: Lease, unwanted: Callable[[Connection], bool]) -> None:
         """Drop a connection that was found dead, and those idle ones that are `unwanted`.
 
-        Whatever ended its session probably ended others: look at all of them now, rather than let
-        one borrower after the other find them.
+        Whatever ended its session probably ended others: check them all now, rather than let one
+        borrower after another find them.
         """
         ledger, backing = self._ledger, lease.backing
         with ledger.lock:

@@ -1,7 +1,7 @@
-"""Owns what may be said of a setting's value, and of an error that may hold a secret.
+"""Decides what we may say about a setting's value, or about an error that may hold a secret.
 
-Errors, logs and checks say which setting is wrong and of what type it is; what it is, or what a
-vault answered, goes to nobody but a log at DEBUG.
+Errors, logs and checks say which setting is wrong and what type it has. Its value, or a vault's
+answer, goes only to a log at DEBUG.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ _LONGEST_NUMBER = 10**18
 
 
 def shown(value: object) -> str:
-    """Say what a setting is: a number, or its type. A text may be a secret, a dict may hold one."""
+    """Describe a setting: a number, or its type. A string may be a secret, a dict may hold one."""
     if isinstance(value, str):
-        return "a text"
+        return "a string"
     if isinstance(value, type):
         return f"the class {value.__qualname__}"
-    # Not of a subclass, whose repr() may say anything.
+    # Exact types only: a subclass's repr() may say anything.
     if value is None or type(value) in (bool, float):
         return repr(value)
     if type(value) is int:
-        # Python refuses to print one of thousands of digits.
+        # Python refuses to print a number of thousands of digits.
         return repr(value) if abs(value) < _LONGEST_NUMBER else "a number of more than 18 digits"
     return kind(value)
 
 
 def kind(value: object) -> str:
-    """Say of what type a setting is that may be a secret."""
+    """Name the type of a setting that may be a secret."""
     return f"of type {type(value).__qualname__}"
 
 
 class Untold(psycopg.OperationalError):
-    """Code of the site failed; its own words are kept back."""
+    """The site's own code failed; its message is withheld."""
 
 
 def untold(what: str, error: BaseException) -> Untold:
-    """Return the error to raise in place of one that may hold a secret; `what` is what raised it.
+    """Return the error to raise in place of one that may hold a secret; `what` raised it.
 
-    Its `__cause__` is of the same type, for handlers that look at it, but has neither text nor
+    Its `__cause__` has the same type, for handlers that look at it, but neither message nor
     traceback: loggers and error pages print both, with the variables of each frame.
     """
     logger.debug("%s raised:", what, exc_info=error)
@@ -56,7 +56,7 @@ def untold(what: str, error: BaseException) -> Untold:
         code = where.tb_frame.f_code
         place = f" ({code.co_filename}:{where.tb_lineno} in {code.co_name})"
     found = Untold(
-        f"{what} raised {type(error).__name__}{place}. What it says may hold a secret: "
+        f"{what} raised {type(error).__name__}{place}. Its message may hold a secret: "
         f"{__name__} logs it at DEBUG."
     )
     found.__cause__ = _without_words(error)
@@ -66,17 +66,17 @@ def untold(what: str, error: BaseException) -> Untold:
 def _without_words(error: BaseException) -> BaseException:
     try:
         bare = type(error).__new__(type(error))
-        str(bare), repr(bare)  # which may want what the class's __init__ sets
+        str(bare), repr(bare)  # these may need what the class's __init__ sets
     except Exception:
         return Exception(type(error).__name__)
     return bare
 
 
 class Provider:
-    """A callable of the settings that returns secrets. `name` is its setting's.
+    """A callable from the settings that returns secrets; `name` is its setting.
 
-    What it raises becomes `Untold`. It may itself hold a secret (a `functools.partial`, say), so
-    its repr() shows no more than its name.
+    What it raises becomes `Untold`. The callable may itself hold a secret (a `functools.partial`,
+    say), so repr() shows only the name.
     """
 
     __slots__ = ("_function", "_name")
@@ -89,10 +89,10 @@ class Provider:
         try:
             return self._function()
         except Untold:
-            raise  # by a provider of this package, which knows what may be said
+            raise  # from a provider of this package, which knows what it may say
         except Exception as ex:
             error = untold(repr(self._name), ex)
-        # Here, so that it has no __context__.
+        # Raised here, so that it has no __context__.
         raise error
 
     def __repr__(self) -> str:
@@ -102,8 +102,8 @@ class Provider:
 class CredentialsProvider(Provider):
     """The option `credentials`.
 
-    Of a provider of this package, `renew`, if it has one, is to be called each second; without TLS at
-    `least_sslmode`, or better, others may read what it returns.
+    Ready-made providers may add two things: `renew` is to be called each second; and with an
+    `sslmode` below `least_sslmode`, others may be able to read what the provider returns.
     """
 
     __slots__ = ("least_sslmode", "renew")
@@ -123,7 +123,7 @@ class CredentialsProvider(Provider):
         found = super().__call__()
         if not isinstance(found, Mapping):
             raise Untold(
-                f"'credentials' returned something {kind(found)}; it has to return a dict of "
+                f"'credentials' returned something {kind(found)}; it must return a dict of "
                 "connection parameters, such as {'password': ...}"
             )
         return found

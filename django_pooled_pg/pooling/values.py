@@ -1,9 +1,9 @@
-"""Owns what the values of `OPTIONS["pool"]` may be; doesn't know which go together.
+"""Validates each value of `OPTIONS["pool"]` by itself; `config.py` knows what goes together.
 
 `credentials` is in `credentials.py`.
 
-Every error names the alias, the option and what to write instead, but a value only if it is a
-number or a dotted path: anything else may be a secret in the wrong place.
+Every error names the alias, the option and what to write instead. It shows a value only if that is
+a number or a dotted path: anything else may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from django.core.exceptions import ImproperlyConfigured
 
 from .untold import shown, untold
 
-# PostgreSQL has no more: https://www.postgresql.org/docs/current/runtime-config-connection.html
+# PostgreSQL allows no more: https://www.postgresql.org/docs/current/runtime-config-connection.html
 _MOST_CONNECTIONS = 262_143
 _SIZES = {
     "min_size": (0, _MOST_CONNECTIONS),
     "max_size": (0, _MOST_CONNECTIONS),
     "budget": (1, _MOST_CONNECTIONS),
     "max_waiting": (0, 2**31 - 1),
-    # Each is a thread, and started with the pool.
+    # Each is a thread that starts with the pool.
     "num_workers": (1, 1000),
 }
 
-# The least of each time. What is done every `max_idle` seconds, or several times in
-# `leak_threshold`, would keep the processor busy.
+# The minimum of each time. Some work is done every `max_idle` seconds, or several times per
+# `leak_threshold`: smaller values would keep the processor busy.
 _TIMES = {
     "timeout": 0.001,
     "max_idle": 0.1,
@@ -39,7 +39,7 @@ _TIMES = {
     "check_idle": 0.0,
     "leak_threshold": 0.1,
 }
-# Locks and clocks take no time without end, and psycopg_pool's scheduler dies of one.
+# Locks and clocks don't accept arbitrarily long times; psycopg_pool's scheduler dies of one.
 _YEAR = 365 * 24 * 3600
 
 _CALLABLES = {"reconnect_failed", "configure"}
@@ -48,7 +48,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "return_at": ("request", "transaction"),
     "class": ("pool", "null"),
 }
-# A choice, or a callable. None is what psycopg_pool calls the default.
+# A choice, or a callable. psycopg_pool's default is None, so None is accepted.
 _CHOICES_OR_CALLABLES = {
     "check": ("auto", "query", "never"),
     "reset": ("auto", "always", "never"),
@@ -58,7 +58,7 @@ PATH = r"[^\W\d]\w*([.:][^\W\d]\w*)+"
 
 
 class Invalid(ImproperlyConfigured):
-    """`OPTIONS["pool"]`, or its option `key`, is wrong: `problem` says how."""
+    """`OPTIONS["pool"]`, or its option `key`, is wrong; `problem` says how."""
 
     def __init__(self, alias: str, key: str | None, problem: str) -> None:
         place = f"DATABASES[{alias!r}]['OPTIONS']['pool']" + (f"[{key!r}]" if key else "")
@@ -66,7 +66,7 @@ class Invalid(ImproperlyConfigured):
 
 
 def validated(alias: str, key: str, value: Any) -> Any:
-    """Return the value of a known option as the pool uses it, or raise `Invalid`."""
+    """Return a known option's value in the form that the pool uses, or raise `Invalid`."""
     if key in _SIZES:
         may_be_none = key in ("max_size", "budget")
         return None if value is None and may_be_none else size(alias, key, value)
@@ -92,7 +92,7 @@ def validated(alias: str, key: str, value: Any) -> Any:
 
 
 def size(alias: str, key: str, value: Any) -> int:
-    """Return a size that is possible, or raise `Invalid`."""
+    """Return a valid size, or raise `Invalid`."""
     least, most = _SIZES[key]
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and least <= value <= most:
@@ -120,7 +120,7 @@ def _time(alias: str, key: str, value: Any) -> float:
 
 
 def _choice(alias: str, key: str, value: Any, allowed: tuple[object, ...]) -> Any:
-    # Not `in`: 0 == False and 1 == True, but they aren't what the documentation offers.
+    # Not `in`: 0 == False and 1 == True, but the documentation offers neither 0 nor 1.
     for choice in allowed:
         if type(value) is type(choice) and value == choice:
             return value
@@ -140,11 +140,11 @@ def _choice_or_callable(alias: str, key: str, value: Any) -> Any:
 
 
 def _other(value: object) -> str:
-    return "another text" if isinstance(value, str) else shown(value)
+    return "another string" if isinstance(value, str) else shown(value)
 
 
 def _is_connection_class(value: Any) -> bool:
-    # Handles share a connection's __dict__: nothing may be elsewhere.
+    # Handles share a connection's __dict__, so no attribute may live elsewhere.
     return (
         isinstance(value, type)
         and issubclass(value, psycopg.Connection)
@@ -158,7 +158,7 @@ def _imported(alias: str, key: str, value: Any, accept: Callable[[Any], bool], w
             value = pkgutil.resolve_name(value)
         except (ImportError, AttributeError) as ex:
             raise Invalid(alias, key, f"can't be imported from {value!r}: {ex}") from ex
-        except Exception as ex:  # a user's module may raise anything when it is imported
+        except Exception as ex:  # importing a user's module may raise anything
             error = untold(f"importing {value!r}", ex)
             raise Invalid(alias, key, f"can't be imported: {error}") from error.__cause__
     if not accept(value):

@@ -1,4 +1,4 @@
-"""Owns a borrower's wait for a connection: past the gate, in the backing's queue, until its timeout.
+"""A borrower's wait for a connection: at the gate, then in the backing's queue, until its timeout.
 
 Makes no lease.
 """
@@ -23,7 +23,7 @@ from .ledger import Ledger
 from .supply import Supply
 from .work.work import Work, current
 
-# Seconds between two looks whether the work of a borrower that waits for resume() is still wanted.
+# Seconds between two checks whether the work of a borrower that waits for resume() is still wanted.
 _PATIENCE = 0.2
 
 
@@ -36,8 +36,8 @@ def cause_of(error: Exception) -> Exception:
     return error.error if isinstance(error, ConnectFailed) else error
 
 
-class Wait:
-    """One borrower's wait. Times are `time.monotonic()` readings."""
+class Limits:
+    """What limits one borrower's wait. Times are `time.monotonic()` readings."""
 
     __slots__ = ("began", "deadline", "max_waiting", "work")
 
@@ -47,30 +47,30 @@ class Wait:
         deadline = started + config.timeout
         self.deadline = deadline if work is None else min(deadline, work.until)
         # 0 once it has begun, and goes on with a pool that opens after a close_pool() or pause():
-        # whoever waits already isn't turned away for others who wait.
+        # a borrower who waits already isn't turned away because others wait.
         self.max_waiting = config.max_waiting
 
     def require_place(self, gate: Gate) -> None:
-        """Raise `Paused` if too many wait before the gate already."""
-        # Here, too: else those who are too many would be turned away all at once by resume().
+        """Raise `Paused` if too many wait at the gate already."""
+        # Checked here, too: otherwise resume() would turn away everybody above the limit at once.
         if not gate.is_open() and 0 < self.max_waiting <= gate.waiting:
             raise Paused(full=True)
 
     def require_time(self) -> None:
-        """Raise `Paused` or `NotWanted` if there is no reason to wait on."""
+        """Raise `Paused` or `NotWanted` if there is no reason to wait longer."""
         if monotonic() >= self.deadline:
             raise Paused()
         if self.work is not None and not self.work.is_wanted():
             raise NotWanted
 
     def note_waited(self) -> None:
-        """Note in the work that it belongs to how long it took."""
+        """Note, in the work that it belongs to, how long it took."""
         if self.work is not None:
             self.work.note_waited(monotonic() - self.began)
 
 
 class Waiting:
-    """Where borrowers of one pool wait, and are told when they waited in vain."""
+    """Where a pool's borrowers wait, and learn that they waited in vain."""
 
     def __init__(
         self, alias: str, pool_name: str, supply: Supply, ledger: Ledger, connector: Connector
@@ -82,62 +82,58 @@ class Waiting:
         self._connector = connector
 
     def for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
-        """Return a connection and where it is from, waiting `config.timeout` from `started` on.
+        """Return a connection and its backing, waiting `config.timeout` from `started` on.
 
         Raises what `Pool.borrow` raises.
         """
-        wait = self.begin(started)
+        limits = Limits(started, self._supply.config)
         while True:
             place: Gate | AnyBacking = self._supply.gate
             try:
-                self._pass_gate(wait)
+                self._pass_gate(limits)
                 place = backing = self._supply.opened()
-                connection = backing.borrow(wait.deadline - monotonic())
+                connection = backing.borrow(limits.deadline - monotonic())
             except PoolClosed:
-                wait.max_waiting = 0
+                limits.max_waiting = 0
             except IN_VAIN as ex:
-                raise self.failure(ex, place.waiting, wait) from cause_of(ex)
+                raise self.failure(ex, place.waiting, limits) from cause_of(ex)
             else:
-                wait.note_waited()
+                limits.note_waited()
                 return backing, connection
 
-    def begin(self, started: float) -> Wait:
-        """Begin a wait, for the work of the caller, that counts from `started` on."""
-        return Wait(started, self._supply.config)
-
-    def failure(self, error: Exception, waiting: int, wait: Wait) -> Exception:
-        """Return what to raise for one of `IN_VAIN`, which has ended a wait."""
+    def failure(self, error: Exception, waiting: int, limits: Limits) -> Exception:
+        """Return what to raise when one of `IN_VAIN` has ended a wait."""
         if isinstance(error, ConnectFailed):
             # A copy: several borrowers may raise it at once, each with its own traceback.
             return copy.copy(error.error)
         assert isinstance(error, (PoolTimeout, TooManyRequests))
-        if wait.work is None or wait.work.is_wanted():
+        if limits.work is None or limits.work.is_wanted():
             return self.exhausted(error, waiting)
-        return self._unwanted(wait.work, wait.began)
+        return self._unwanted(limits.work, limits.began)
 
     def require_wanted(self, since: float) -> None:
-        """Raise what `for_connection` raises if the work of the caller isn't wanted any more.
+        """Raise what `for_connection` raises if the caller's work isn't wanted any more.
 
-        It has waited `since` then.
+        The caller has waited since `since`.
         """
         if (work := current()) is not None and not work.is_wanted():
             raise self._unwanted(work, since) from NotWanted()
 
     def _unwanted(self, work: Work, began: float) -> OperationalError:
         work.note_waited(monotonic() - began)
-        what = "it waits for a connection no more"
+        what = "it no longer waits for a connection"
         return work.error(self._connector.stops, what, waiting=True)
 
-    def _pass_gate(self, wait: Wait) -> None:
+    def _pass_gate(self, limits: Limits) -> None:
         gate = self._supply.gate
-        wait.require_place(gate)
-        # Nobody wakes a borrower here whose work isn't wanted any more.
-        patience = inf if wait.work is None else _PATIENCE
-        while not gate.pass_through(min(wait.deadline - monotonic(), patience)):
-            wait.require_time()
+        limits.require_place(gate)
+        # Nobody wakes a borrower here when its work is no longer wanted.
+        patience = inf if limits.work is None else _PATIENCE
+        while not gate.pass_through(min(limits.deadline - monotonic(), patience)):
+            limits.require_time()
 
     def exhausted(self, cause: PoolTimeout | TooManyRequests, waiting: int) -> PoolExhausted:
-        """Count a borrower that gets nothing; return the error that tells it why."""
+        """Count a borrower that gets nothing; return the error that says why."""
         with self._ledger.lock:
             self._ledger.counters.exhausted += 1
         config, leases = self._supply.config, self._ledger.open_leases()

@@ -1,1 +1,5 @@
 """PostGIS."""
+
+from __future__ import annotations
+
+from .. import driver as driver

@@ -1,4 +1,4 @@
-"""Owns the meeting of Django's DatabaseWrapper and the pool: connect borrows, close gives back.
+"""Where Django's DatabaseWrapper and the pool meet: connect borrows, close gives back.
 
 - `pool.py`: which pool an alias has;
 - `early.py`: giving back before the request ends;
@@ -24,7 +24,7 @@ registry.on_open(endpoint.ensure_running)
 
 
 class PooledDatabaseMixin(CursorsMixin):
-    """Put in front of a PostgreSQL engine's DatabaseWrapper to let it borrow from a pool."""
+    """Put before a PostgreSQL engine's DatabaseWrapper to make it borrow from a pool."""
 
     validation_class = PoolValidation
     client_class = PooledDatabaseClient

@@ -1,4 +1,4 @@
-"""Owns borrowing where Django connects, and giving back where it closes."""
+"""Borrows where Django connects, and gives back where it closes."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from .early import EarlyReturnMixin
 class BorrowingMixin(EarlyReturnMixin):
     """A wrapper that borrows where Django's connects."""
 
-    # Whether an engine has something to forget when a connection is closed.
+    # Whether an engine forgets something of its own when a connection is closed.
     _engine_closes: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Django's, which an interrupt must not leave locked.
+        # In place of Django's, because an interrupt must not leave it locked.
         self._thread_sharing_lock = Lock()
         self._announced_to: list[Any] | None = None
         self._forked_in_atomic = False
-        # Whether what somebody has put in the place of Django's ensure_connection() is at work.
+        # Whether a replacement of Django's ensure_connection() is running.
         self._ensuring = False
         self.owner = borrowers.borrower()
         self._self_ref: Any = None
 
     def ensure_connection(self) -> None:
-        """Borrow a connection, if need be, and keep it until `close()` or the request's end."""
+        """Borrow a connection if needed, and keep it until `close()` or the request's end."""
         if self._forked_in_atomic and self.connection is None and self.in_atomic_block:
             raise ForkedInTransaction(
                 f"Database {self.alias!r}: this process was forked inside an atomic block. The "
@@ -54,16 +54,16 @@ class BorrowingMixin(EarlyReturnMixin):
         self._enter()
         try:
             if not (self._ensuring or is_djangos(BaseDatabaseWrapper.ensure_connection)):
-                # What somebody has put in the place of Django's may call this method in turn.
+                # A replacement of Django's method may call this one in turn.
                 self._ensuring = True
                 try:
                     super().ensure_connection()
                 finally:
                     self._ensuring = False
             elif self.connection is None:
-                # As Django's, with a few calls less.
+                # As in Django, with a few calls less.
                 if self.in_atomic_block and self.closed_in_transaction:
-                    super().ensure_connection()  # which knows what to say
+                    super().ensure_connection()  # raises Django's own error
                 try:
                     self.connect()
                 except psycopg.Error:
@@ -75,19 +75,19 @@ class BorrowingMixin(EarlyReturnMixin):
             self._using -= 1
 
     def prepare_database(self) -> None:
-        self.ensure_connection()  # as in schema_editor(), and `migrate` begins here
+        self.ensure_connection()  # as in schema_editor(); `migrate` begins here
         super().prepare_database()
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> Any:
-        # What a migration does to its session, those after it rely on: one that creates an
+        # Later migrations rely on what one does to its session: a migration that creates an
         # extension also registers its types, on `self.connection`.
         self.ensure_connection()
         return super().schema_editor(*args, **kwargs)
 
     def connect(self) -> None:
-        """Borrow a connection. In place of Django's, which prepares one for each request.
+        """Borrow a connection. Replaces Django's method, which prepares one for each request.
 
-        Inside of what others put around Django's, as Sentry does.
+        Goes inside what others, such as Sentry, put around Django's.
         """
         pool = self.pool
         if pool is None:
@@ -100,7 +100,7 @@ class BorrowingMixin(EarlyReturnMixin):
     def _borrow(self, pool: Pool, again: bool = False) -> None:
         if self._engine_closes or self._lease is not None:
             self._forget_before()
-        # What Django's connect() sets. The connection before may have been closed in an atomic block.
+        # What Django's connect() sets. The last connection may have been closed in an atomic block.
         self.in_atomic_block = False
         self.savepoint_ids = []
         self.atomic_blocks = []
@@ -108,7 +108,7 @@ class BorrowingMixin(EarlyReturnMixin):
         settings_dict = self.settings_dict
         self.health_check_enabled = settings_dict["CONN_HEALTH_CHECKS"]
         self.health_check_done = True
-        # 0 unless it was changed after the start, as some tests do: return it with the request.
+        # 0 unless it was changed after the start, as some tests do; 0 returns it with the request.
         max_age = settings_dict["CONN_MAX_AGE"]
         self.close_at = time.monotonic() + max_age if max_age else max_age
         self.closed_in_transaction = False
@@ -126,14 +126,14 @@ class BorrowingMixin(EarlyReturnMixin):
         self.connection = use.raw
         self._using += 1
         try:
-            # psycopg's property of that name costs a call.
+            # psycopg's property of that name would cost a call.
             isolation_level = session.namespace["_isolation_level"]
             self.isolation_level = isolation_level or IsolationLevel.READ_COMMITTED
             self.autocommit = True
             if not settings_dict["AUTOCOMMIT"]:
                 self.set_autocommit(False)
-            # For a session that is new, since receivers configure sessions; for a wrapper that is
-            # new, since receivers also install execute wrappers on it; and for a new receiver.
+            # For a new session, since receivers configure sessions; for a new wrapper, since
+            # receivers also install execute wrappers on it; and for a new receiver.
             if not session.announced_to == self._announced_to == connection_created.receivers:
                 self._announce(lease)
             if connection_borrowed.receivers:
@@ -152,11 +152,11 @@ class BorrowingMixin(EarlyReturnMixin):
 
     def _forget_before(self) -> None:
         if self._engine_closes:
-            # What an engine remembers of the session it had (a search_path, for example) isn't so
-            # in the one it gets.
+            # What an engine remembers of its former session (a search_path, for example) isn't true
+            # of the one it gets.
             self.close()
         else:
-            self._close()  # as in close(): forgotten at the end of an atomic block
+            self._close()  # as close() does; the connection was forgotten at an atomic block's end
 
     def _announce(self, lease: Lease) -> None:
         use, session = lease.use, lease.session
@@ -165,7 +165,7 @@ class BorrowingMixin(EarlyReturnMixin):
             session.timezone = _timezone_of(use.quick)
 
     def announce_for_task(self, lease: Lease) -> None:
-        """Tell receivers of the session that a task has borrowed: as in `_borrow()`."""
+        """Tell receivers about the session that a task has borrowed, as in `_borrow()`."""
         self._lease, self.connection = lease, lease.use.raw
         self.autocommit = True
         try:
@@ -186,8 +186,8 @@ class BorrowingMixin(EarlyReturnMixin):
         self._borrow(pool, again=True)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        # At the beginning and the end of a request. What Django looks at there, the pool looks
-        # at: whether the connection works, and whether it is the same as when it was borrowed.
+        # At the beginning and the end of a request. The pool checks what Django checks there:
+        # whether the connection works, and whether it is the same as when it was borrowed.
         if self.connection is None:
             return
         if self._lease is None or self.close_at != 0 or self.in_atomic_block:
@@ -205,7 +205,7 @@ class BorrowingMixin(EarlyReturnMixin):
         try:
             super().close()
         finally:
-            # An interrupt may let Django forget the connection before it goes back.
+            # After an interrupt, Django may have forgotten the connection before it went back.
             if self.connection is None and self._lease is not None:
                 self._close()
 
@@ -216,7 +216,7 @@ class BorrowingMixin(EarlyReturnMixin):
             self.connection = None
             lease.pool.give_back(lease)
         elif self.connection is not None:
-            # Not borrowed: no pool, or put here by someone who knows why.
+            # Not borrowed: there is no pool, or somebody put it here on purpose.
             with self.wrap_database_errors:
                 self.connection.close()
 
@@ -232,13 +232,13 @@ class BorrowingMixin(EarlyReturnMixin):
             self.health_check_done = True
 
     def holds(self, lease: Lease) -> bool:
-        # Without the connection it is of no use to this wrapper, and should be found.
+        # Without the connection, the lease is useless to this wrapper, and must be found.
         return self._lease is lease and self.connection is not None
 
     def lease_lost(self, *, by_fork: bool) -> None:
         """Forget the connection: it is the parent's (in a forked child), or was reclaimed."""
         self._lease = self.connection = None
-        self._being_taken = False  # at the fork, perhaps
+        self._being_taken = False  # the fork may have come while it was true
         self.run_on_commit = []
         if self.in_atomic_block:
             self.closed_in_transaction = self.needs_rollback = True
@@ -246,7 +246,7 @@ class BorrowingMixin(EarlyReturnMixin):
 
 
 def _borrow(wrapper: BaseDatabaseWrapper) -> bool:
-    """Connect a wrapper that has a pool, and tell whether it has."""
+    """Connect a wrapper that has a pool; tell whether it has one."""
     if not isinstance(wrapper, BorrowingMixin) or (pool := wrapper.pool) is None:
         return False
     wrapper._borrow(pool)

@@ -1,4 +1,4 @@
-"""Owns making cursors: as Django does it, without what costs each query something."""
+"""Makes cursors as Django does, without the steps that cost each query time."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from ..cursor_wrapper import CursorWrapper
 from ..pooling.session.cursors import NotingServerCursor
 from .borrowing import BorrowingMixin
 
-# Django's own, unless somebody had put something in its place already.
+# Django's own, unless somebody had already replaced it.
 _CURSOR = BaseDatabaseWrapper.cursor if is_djangos(BaseDatabaseWrapper.cursor) else None
 _ENSURE = (
     BaseDatabaseWrapper.ensure_connection
     if is_djangos(BaseDatabaseWrapper.ensure_connection)
     else None
 )
-# What Django's settings have at hand; to ask them takes several calls. What was overridden is gone
-# from here until it is asked for.
+# The settings that Django has cached; asking for them takes several calls. Overriding a setting
+# removes it here until it is read again.
 _settings: dict[str, Any] = object.__getattribute__(settings, "__dict__")
 
 
 class CursorsMixin(BorrowingMixin):
     """A wrapper whose cursors note what they do."""
 
-    # Whether an engine has a say in how cursors are made.
+    # Whether an engine changes how cursors are made.
     _makes_cursors: bool
 
     def cursor(self) -> Any:
-        # As Django's, which asks whether this is an async context by an exception that it isn't.
+        # As in Django, which finds out that this is no async context by catching an exception.
         if BaseDatabaseWrapper.cursor is _CURSOR and get_running_loop() is None:
             return self._cursor()
         return super().cursor()
 
     def _cursor(self, name: str | None = None) -> Any:
-        # Django's, without what costs each query something and isn't needed again here.
+        # Django's, without steps that cost each query time and aren't needed here.
         self._using += 1
         if self._being_taken:
             self._wait_for_taker()
         try:
-            # Django looks at this later; nothing is to be borrowed for who may not use it.
+            # Django checks this later; nothing must be borrowed for a thread that may not use it.
             if self._thread_ident != threading.get_ident():
                 self.validate_thread_sharing()
             if self.health_check_enabled:
                 self.close_if_health_check_failed()
             if self.connection is None or BaseDatabaseWrapper.ensure_connection is not _ENSURE:
                 if (
-                    # Nobody has put anything in the place of Django's methods, ...
+                    # Nobody has replaced Django's methods, ...
                     BaseDatabaseWrapper.ensure_connection is _ENSURE
                     and DatabaseWrapper.connect is djangos_connect
                     # ... the connection wasn't lost in an atomic block, and the pool is known.
@@ -68,8 +68,8 @@ class CursorsMixin(BorrowingMixin):
             if (
                 name is None
                 and lease is not None
-                # These are what create_cursor() looks at. A borrower changes its connection's
-                # factory by the raw handle only, which notes it.
+                # These are what create_cursor() looks at. A borrower can only change its
+                # connection's factory through the raw handle, which notes it.
                 and (use := lease.use).session.timezone is self.timezone
                 and (cursor_class := use.session.cursor_class) is not None
                 and not use.handled

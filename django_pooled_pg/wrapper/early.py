@@ -1,6 +1,6 @@
-"""Owns giving a connection back before the request ends: after the last cursor, or the transaction.
+"""Gives a connection back before the request ends: after the last cursor, or the transaction.
 
-It stays while its thread uses it, and when code may have it without a cursor or a transaction.
+It stays while its thread uses it, and while code may have it without a cursor or a transaction.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from ..pooling.lease import Lease
 from ..pooling.process.locks import Lock
 from .pool import PoolMixin
 
-# Guards taking the connection of another thread's wrapper; see give_back_unused().
+# Guards taking the connection from another thread's wrapper; see give_back_unused().
 _taking = Lock()
 
 
 def _in_child() -> None:
     global _taking
-    _taking = Lock()  # a thread that isn't here may have held it
+    _taking = Lock()  # a thread that doesn't exist here may have held it
 
 
 registry.on_fork(_in_child)
 
 
 class EarlyReturnMixin(PoolMixin):
-    """A wrapper that knows whether its lease is in use, and gives it back when it is not."""
+    """A wrapper that knows whether its lease is in use, and gives it back when it isn't."""
 
     _thread_ident: int
     _thread_sharing_count: int
@@ -34,16 +34,16 @@ class EarlyReturnMixin(PoolMixin):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lease: Lease | None = None
-        # How deep this thread is in code that uses self.connection without a cursor or a
-        # transaction: it mustn't go back there, even if a forgotten cursor is collected.
+        # How many calls deep this thread is in code that uses self.connection without a cursor or a
+        # transaction. It mustn't go back there, even if a forgotten cursor is garbage-collected.
         self._using = 0
-        # Whether another thread looks whether it may take the connection.
+        # Whether another thread is checking whether it may take the connection.
         self._being_taken = False
         # Whether somebody may use self.connection directly, so that it has to stay.
         self._asked_for = False
 
     def _enter(self) -> None:
-        # Said first, looked second; who takes does it the other way round. See give_back_unused().
+        # Announce first, then look; the taker does it the other way round. See give_back_unused().
         self._using += 1
         if self._being_taken:
             self._wait_for_taker()
@@ -54,7 +54,7 @@ class EarlyReturnMixin(PoolMixin):
 
     def unused(self) -> None:
         """Give the connection back, unless something needs it to be the same one later."""
-        # A cursor may be closed, or collected, in any thread: then it is done by housekeeping.
+        # A cursor may be closed or garbage-collected in any thread: then housekeeping does this.
         if self._lease is not None and self._thread_ident == threading.get_ident():
             self._give_back_early(self._lease)
 
@@ -80,9 +80,9 @@ class EarlyReturnMixin(PoolMixin):
             pool.give_back(lease)
 
     def give_back_unused(self, lease: Lease) -> None:
-        """Give that lease back if nothing needs it; called in another thread than the owner's."""
-        # The owner says that it begins to use the connection, and then looks for this flag; this
-        # sets the flag, and then looks whether the owner uses it. One of the two sees the other.
+        """Give that lease back if nothing needs it; called from a thread other than the owner."""
+        # The owner announces that it uses the connection, and then looks for this flag; this sets
+        # the flag, and then looks whether the owner uses it. One of the two sees the other.
         with _taking:
             self._being_taken = True
             try:
@@ -114,8 +114,8 @@ class EarlyReturnMixin(PoolMixin):
             self.unused()
 
     def run_and_clear_commit_hooks(self) -> None:
-        # The transaction is over. Hooks tell queues and mail servers, which takes its time; one
-        # that queries borrows again.
+        # The transaction is over. Hooks notify queues and mail servers, which takes time; one that
+        # queries borrows again.
         using, self._using = self._using, max(0, self._using - 1)
         try:
             self.unused()

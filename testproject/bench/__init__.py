@@ -1,9 +1,9 @@
-"""Owns `python -m testproject.bench`: connection pools for Django side by side.
+"""`python -m testproject.bench`: connection pools for Django side by side.
 
 `contestants` says who takes part, `subjects` what each does, `jobs` what is timed in a child
-process, `children` how the parent drives those processes by turns, `plan`, `measures`, `counting`
-and `sites` what is measured, `figures` the arithmetic, `targets` the verdicts, `report`, `page` and `plot` what is
-shown.
+process, `children` how the parent runs those processes in turns. `plan`, `measures`, `counting`
+and `sites` say what is measured. `figures` does the arithmetic, `targets` gives the verdicts;
+`report`, `page` and `plot` show the results.
 """
 
 from __future__ import annotations

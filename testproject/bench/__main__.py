@@ -1,4 +1,4 @@
-"""Owns the command line: `python -m testproject.bench`."""
+"""The command line: `python -m testproject.bench`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from . import budgets, measures, overlaps, page, plot, results
+from . import asynchronous, budgets, measures, overlaps, page, plot, results
 from .abandoned import abandoned
 from .contestants import EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, of_tree
 from .counting import instructions
@@ -37,13 +37,20 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Case]]] = {
         overlaps.overlap,
     )
 }
+MEASURES["async"] = asynchronous.asynchronous
 
 
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
-    # So that whatever was started is stopped.
+    # So that everything that was started is stopped.
     signal.signal(signal.SIGTERM, _interrupt)
-    everybody = (*EVERYBODY, PREWARMED, PREWARMED_TRANSACTION, *budgets.CONTESTANTS)
+    everybody = (
+        *EVERYBODY,
+        PREWARMED,
+        PREWARMED_TRANSACTION,
+        *budgets.CONTESTANTS,
+        *asynchronous.CONTESTANTS,
+    )
     labels = {each.key: each.label for each in everybody}
     for tree in options.tree:
         labels.update({each.key: each.label for each in of_tree(*tree)})
@@ -65,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
                 cases.append(case)
                 print(table(case, labels), end="\n\n", flush=True)
     told = list(verdicts(cases))
-    # Of a run of some measures, most targets are no matter.
+    # If only some measures ran, most targets don't apply.
     shown = [each for each in told if each.met is not None or not options.measures]
     print("Targets:", *(f"  {each}" for each in shown), sep="\n")
     if options.output is not None:
@@ -101,19 +108,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         + "\n".join(f"  {each.key:18} {each.label}" for each in EVERYBODY),
     )
     parser.add_argument(
-        "measures", nargs="*", metavar="MEASURE", help="which to take; default: all"
+        "measures", nargs="*", metavar="MEASURE", help="measures to take; default: all"
     )
     parser.add_argument("--rounds", type=int, default=30, help="default: %(default)s")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies each turn's seconds")
     parser.add_argument("--only", type=_keys, default=[], help="contestants' keys, with commas")
     parser.add_argument("--output", type=Path, help="a folder for the JSON and the SVG")
-    parser.add_argument("--docs", type=Path, help="a page whose figures are replaced")
+    parser.add_argument("--docs", type=Path, help="a page whose figures are to be replaced")
     parser.add_argument(
         "--package",
         type=_folder,
         default="",
         metavar="FOLDER",
-        help="measure that folder's django_pooled_pg",
+        help="measure the django_pooled_pg in that folder",
     )
     parser.add_argument(
         "--tree",
@@ -121,7 +128,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="measure that folder's django_pooled_pg, too",
+        help="also measure the django_pooled_pg in that folder",
     )
     options = parser.parse_args(argv)
     for name in options.measures:
@@ -142,7 +149,7 @@ def _tree(text: str) -> tuple[str, str]:
 
 
 def _folder(text: str) -> str:
-    # Children work elsewhere.
+    # Children run in another folder.
     return os.path.abspath(text) if text else ""
 
 

@@ -1,4 +1,4 @@
-"""Owns the measure of clients that leave: what becomes of those who stay, and of the server."""
+"""Measures clients that leave: what happens to those who stay, and to the server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .sites import HOST, Site, site
 
 WORKERS, THREADS, SIZE = 2, 16, 4
 LEAVING, STAYING = 60, 8
-# Seconds: how long the query takes and the site is watched, when who leaves does, and within which
-# time who stays wants to be answered.
+# Seconds: how long the query takes and the site is watched; when those who leave do so; and within
+# which time those who stay want an answer.
 SECONDS, PATIENCE, SOON = 10.0, 0.2, 1.0
 PAUSE = 0.05
-# Whatever a site does about work that nobody waits for, it is done by then.
+# By then, a site has done whatever it does about work that nobody waits for.
 AT_MOST = 20 * SECONDS
 
 MIDDLEWARE = "django_pooled_pg.middleware.CancelAbandonedMiddleware"
@@ -85,7 +85,7 @@ def _turn(bench: Bench, site: Site, seconds: float) -> dict[str, float]:
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND state = 'active' "
             "AND query LIKE 'SELECT pg_sleep%%'"
         )
-        # The next of those who wait has begun by then.
+        # By then, the next of those who wait has begun.
         while time.monotonic() < max(idle_at + SOON, left_at + seconds):
             row = observing.execute(sql, [site.application_name]).fetchone()
             if row != (0,):
@@ -109,7 +109,7 @@ def _leave(site: Site, seconds: float) -> None:
 
 
 def _stay(site: Site, until: float, answered: list[bool]) -> None:
-    """Ask for one page after another; give each up that doesn't come soon."""
+    """Ask for one page after another; give up any that doesn't come soon."""
     while time.monotonic() < until:
         began = time.monotonic()
         with contextlib.closing(

@@ -1,4 +1,4 @@
-"""Owns the measure of processes that share what a server allows: by a budget, by a division, by PgBouncer."""
+"""Measures processes that share a server's limit: by a budget, by division, or by PgBouncer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .plan import CPU, NEEDED, RATE, Bench
 from .servers import connections, observer
 
 PROCESSES, THREADS, ALLOWED = 4, 16, 16
-# A statement's time in the server, and how long a thread of those that are less busy does nothing.
+# How long a statement takes in the server, and how long a thread of a less busy process idles.
 STATEMENT, THINK = 0.02, 0.9
 PERIOD = 5.0
 ROLE = "bench_budget"
@@ -91,7 +91,7 @@ def _skewed(bench: Bench, address: Settings) -> Case:
 def _one_is_busy(bench: Bench, contestant: Contestant, address: Settings) -> dict[str, float]:
     with ExitStack() as stack:
         pooler = None
-        # Its own connection is the superuser's, which counts for nobody's limit.
+        # The observer connects as the superuser, who counts for nobody's limit.
         observing = stack.enter_context(observer({**address, "USER": SUPERUSER}))
         if contestant is BOUNCED:
             pooler, address = stack.enter_context(_pgbouncer(address))
@@ -136,7 +136,7 @@ def _moving(bench: Bench, address: Settings) -> Case:
                 "burst", threads=THREADS, seconds=PERIOD * bench.scale, statement=STATEMENT,
                 wanted=wanted,
             )  # fmt: skip
-            if move >= PROCESSES:  # each has been there
+            if move >= PROCESSES:  # each process has had its turn
                 took.append(figures_of["first_ms"])
                 bench.say(f"budget: move {move}: {took[-1]:.0f} ms")
         for each in took:

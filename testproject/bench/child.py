@@ -1,7 +1,7 @@
-"""Owns a contestant's process: `python -m testproject.bench.child`.
+"""One contestant's process: `python -m testproject.bench.child`.
 
-It reads lines of JSON: first who it is, then jobs; to each it answers with a line of JSON, with
-figures or with an error. It ends when there are no more lines.
+It reads lines of JSON: first who it is, then jobs. It answers each with a line of JSON, which has
+figures or an error, and ends when there are no more lines.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from . import trees
 
-# Before pools start their threads: those begun later count.
+# Before pools start their threads: only threads that begin later are counted.
 from .instructions import Counter
 
 
 def main() -> None:
     counter = Counter()
-    # Whatever others print must not get between the answers.
+    # What others print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -32,7 +32,7 @@ def main() -> None:
         from gevent import monkey
 
         monkey.patch_all()
-    # Of unclosed connections: threads end without closing theirs, as servers' threads do.
+    # Ignores unclosed connections: threads end without closing theirs, as servers' threads do.
     warnings.simplefilter("ignore")
     try:
         from .jobs import Jobs
@@ -63,5 +63,5 @@ def _in_one_line(ex: BaseException) -> str:
 
 if __name__ == "__main__":
     main()
-    # A pool's thread that is stuck must not make the end of the process wait.
+    # A pool's stuck thread must not keep the process from ending.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Owns the contestants' processes as the parent sees them, and that they work by turns."""
+"""Runs the contestants' processes from the parent, in turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JOB_TIMEOUT = 120.0
 
 
 class ChildError(Exception):
-    """A contestant can't do what it was asked for; the text says why."""
+    """A contestant can't do what was asked; the message says why."""
 
 
 class Child:
@@ -73,7 +73,7 @@ class Child:
         return figures
 
     def close(self) -> None:
-        """Let the child end: that it has no more to do, it sees by itself."""
+        """Let the child end: it notices by itself that nothing is left to do."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -116,7 +116,7 @@ class Child:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of processes that have to find this project."""
+    """Return the environment for processes that have to find this project."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
 
 
@@ -125,9 +125,9 @@ def by_turns(
     rounds: int,
     turn: Callable[[str], dict[str, float]],
 ) -> None:
-    """Let each contestant without an error do its turn, in each round in another order.
+    """Let each contestant without an error take its turn, in a different order each round.
 
-    Who fails is out, with its error.
+    A contestant that fails is out, with its error.
     """
     dice = random.Random(rounds)
     for _ in range(rounds):

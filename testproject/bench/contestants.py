@@ -1,4 +1,4 @@
-"""Owns who takes part, and with which settings; opens nothing."""
+"""Says who takes part, and with which settings; opens nothing."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any, Literal
 Settings = dict[str, Any]
 
 POSTGRESQL = "django.db.backends.postgresql"
-# Nobody is meant to give up waiting: that would be another measure.
+# Nobody should give up waiting: that would be a different measure.
 TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A way to get connections. `settings` returns what it adds to DATABASES for a pool's size."""
+    """A way to get connections. `settings` returns what it adds to DATABASES for a pool size."""
 
     key: str
     label: str
     settings: Callable[[int], Settings]
     kind: Literal["django", "connection", "pool"] = "django"
-    # How many connections it may open doesn't depend on the number of threads.
+    # Whether the number of its connections is independent of the number of threads.
     pooled: bool = True
-    # Its app goes to INSTALLED_APPS.
+    # Its app for INSTALLED_APPS.
     app: str = ""
-    # Its module and its distribution, where that isn't one of this project's own.
+    # Its module and its distribution, if it isn't one of this project's own.
     module: str = ""
     distribution: str = ""
-    # Threads are greenlets: what it is made for.
+    # Whether threads are greenlets, which it is made for.
     gevent: bool = False
     # A folder with another version of this project's package.
     tree: str = ""
 
     def missing(self) -> str:
-        """Return why it can't take part, if it is known beforehand."""
+        """Return why it can't take part, if that is known beforehand."""
         for module in (self.module, "gevent" if self.gevent else ""):
             if module and importlib.util.find_spec(module) is None:
                 return f"not installed (pip install {self.distribution})"
@@ -128,7 +128,7 @@ EVERYBODY = (
     *RIVALS,
 )
 
-# A prewarmed process: for the measure of first requests only.
+# A prewarmed process: only for the measure of first requests.
 PREWARMED = Contestant(
     "ours_prewarmed",
     "django_pooled_pg, prewarm=wait",
@@ -144,7 +144,7 @@ PREWARMED_TRANSACTION = Contestant(
 
 
 def of_tree(name: str, folder: str) -> tuple[Contestant, ...]:
-    """Return this project's contestants as another folder's version of the package."""
+    """Return this project's contestants, but with another folder's version of the package."""
     return tuple(
         replace(
             ours,

@@ -1,8 +1,8 @@
-"""Owns the measure of instructions, which are the same however busy the machine is.
+"""Measures instructions, which are the same however busy the machine is.
 
-Where the kernel counts them, they are figures of the other measures already. Elsewhere valgrind
-does, if it is installed: it counts those of a whole process, so that a request's are the
-difference between a process that did many and one that did few.
+Where the kernel counts them, the other measures already include them. Elsewhere valgrind counts,
+if it is installed. It counts a whole process, so a request's instructions are the difference
+between a process that did many requests and one that did few.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def instructions(bench: Bench) -> Iterator[Case]:
         cases[0].note = "They can't be counted here: neither the kernel nor valgrind does it."
         yield cases[0]
         return
-    # A few, unless others are asked for: a process takes ten times as long.
+    # Only some, unless others are asked for: a process takes ten times as long.
     contestants = bench.contestants(EVERYBODY if bench.only else SOME)
     many = max(20, int(300 * bench.scale))
     bench.say(f"instructions: {', '.join(each.key for each in contestants)}")
@@ -72,7 +72,7 @@ def instructions(bench: Bench) -> Iterator[Case]:
 
 
 def _of_process(bench: Bench, valgrind: str, contestant: Contestant, ones: int, tens: int) -> int:
-    """Return the instructions of a process that did so many requests, besides those before."""
+    """Return the instructions of a process that did that many requests after its warm-up."""
     child = Child(
         contestant, bench.servers.main, 4, wrapper=(valgrind, *VALGRIND), stderr=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""Owns the arithmetic of figures: medians, quartiles, and ratios round by round."""
+"""The arithmetic of figures: medians, quartiles, and ratios round by round."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A kind of figure: its key in the JSON, its heading with the unit, and how it is shown."""
+    """A kind of figure: its key in the JSON, its heading with the unit, and its format."""
 
     key: str
     label: str
     digits: int = 1
-    # Whether the table shows it as a multiple of the reference's, too.
+    # Whether the table also shows it as a multiple of the reference's.
     ratio: bool = False
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one contestant did in one case: each figure's values, round by round, or why none."""
+    """One contestant's results in one case: each figure's values by round, or why none."""
 
     rounds: dict[str, list[float]] = field(default_factory=dict)
     error: str = ""
@@ -32,12 +32,12 @@ class Outcome:
 
 @dataclass(slots=True)
 class Case:
-    """One comparison: all contestants at the same work, by turns."""
+    """One comparison: all contestants do the same work, in turns."""
 
     measure: str
     name: str
     figures: tuple[Figure, ...]
-    # The contestant the ratios refer to.
+    # The contestant that ratios refer to.
     reference: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     # What can't be measured here, and why.
@@ -71,7 +71,7 @@ def median(case: Case, contestant: str, key: str) -> float | None:
 
 
 def ratio(case: Case, key: str, of: str, to: str) -> Spread | None:
-    """Return the spread of one contestant's figure as a multiple of another's, each round apart.
+    """Return the spread of one contestant's figure as a multiple of another's, round by round.
 
     What slows the machine down for a while slows both, so their ratio within a round holds.
     """

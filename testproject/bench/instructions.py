@@ -1,4 +1,4 @@
-"""Owns the counting of a process's own instructions, where the kernel lets it."""
+"""Counts a process's own instructions, if the kernel allows it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import struct
 # perf_event_open's number.
 _SYSCALLS = {"x86_64": 298, "aarch64": 241}
 _TYPE_HARDWARE, _COUNT_INSTRUCTIONS = 0, 1
-# Threads count that begin later on; the kernel and the hypervisor don't.
+# Includes threads that begin later; excludes the kernel and the hypervisor.
 _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HV = 1 << 1, 1 << 5, 1 << 6
 _ATTRIBUTES = struct.Struct("=IIQQQQQ")
 _SIZE = 112
 
 
 class Counter:
-    """Counts this process's instructions from now on, with those of threads begun later.
+    """Counts this process's instructions from now on, with those of threads that begin later.
 
-    `read` returns `None` where they can't be counted, as in most virtual machines.
+    `read` returns `None` if they can't be counted, as in most virtual machines.
     """
 
     def __init__(self, kind: int = _TYPE_HARDWARE, config: int = _COUNT_INSTRUCTIONS) -> None:

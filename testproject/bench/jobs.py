@@ -1,4 +1,4 @@
-"""Owns what is timed in a contestant's process. A job takes parameters and returns figures."""
+"""What is timed in a contestant's process. A job takes parameters and returns figures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .subjects import Subject
 
 Figures = dict[str, float]
 
-ORM = -1  # instead of a number of queries: one object by the ORM
+ORM = -1  # in place of a number of queries: one object through the ORM
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """The figures of the turns that threads took.
 
-    Those that were under way when the time was over don't count as turns. Yet they are told, or
-    who waited all the time would be left out of the waits.
+    Turns that were under way when the time was over don't count as turns. But they are kept:
+    otherwise the waits would leave out those who waited all the time.
     """
 
     in_time: list[list[float]]
@@ -36,7 +36,7 @@ class Taken:
 
 
 class Jobs:
-    """The jobs of one process; `run` does one of them by its name."""
+    """The jobs of one process; `run` does one of them by name."""
 
     def __init__(self, subject: Subject, counter: Counter) -> None:
         self._subject = subject
@@ -55,7 +55,7 @@ class Jobs:
         return jobs[job](**params)
 
     def requests(self, queries: int, count: int) -> Figures:
-        """Do so many requests, one after the other: what one costs, in microseconds."""
+        """Do that many requests, one after another: what one costs, in microseconds."""
         request = self._subject.request
         if queries == ORM:
             return self._repeat(self._subject.orm_request, count)
@@ -75,13 +75,13 @@ class Jobs:
             "cpu_us": taken.cpu / max(1, sum(turns)) * 1e6,
             "wait_p50_ms": percentile(all_waits, 0.50) * 1000,
             "wait_p99_ms": percentile(all_waits, 0.99) * 1000,
-            # Who had no turn counts as one that had half of one: the figure stays finite.
+            # A thread without a turn counts as having had half of one: the figure stays finite.
             "fairness": max(turns) / max(0.5, min(turns)),
             "memory_mb": _memory() / 2**20,
         }
 
     def slow(self, threads: int, seconds: float, pause: float) -> Figures:
-        """Do slow requests in threads for a time; one that fails counts as an error only."""
+        """Do slow requests in threads for a time; one that fails counts only as an error."""
 
         def turn() -> float:
             started = time.perf_counter()
@@ -132,7 +132,7 @@ class Jobs:
         }
 
     def burst(self, threads: int, seconds: float, statement: float, wanted: int) -> Figures:
-        """Do requests in threads that all begin at once: when so many of them had a connection."""
+        """Do requests in threads that begin at once: when `wanted` of them had a connection."""
         barrier = threading.Barrier(threads)
         first: list[float] = []
         errors: list[Exception] = []
@@ -160,7 +160,7 @@ class Jobs:
 
     def _repeat(self, do: Callable[[], None], count: int) -> Figures:
         before = self._counter.read()
-        # Of the whole process: a pool's threads in the background are a part of what it costs.
+        # Of the whole process: a pool's background threads are part of what it costs.
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(count):
             do()
@@ -206,7 +206,7 @@ class Jobs:
         cpu, started = time.process_time(), time.perf_counter()
         time.sleep(0 if errors else seconds)
         stop.set()
-        # Before the threads end: what closing their connections costs is no part of a request.
+        # Before the threads end: closing their connections isn't part of a request's cost.
         cpu, spent = time.process_time() - cpu, time.perf_counter() - started
         for worker in workers:
             worker.join()
@@ -216,7 +216,7 @@ class Jobs:
 
 
 def _memory() -> float:
-    """Return the bytes this process has in memory; where that isn't told, the most it ever had."""
+    """Return the bytes this process has in memory; if that isn't known, the most it ever had."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * float(resource.getpagesize())

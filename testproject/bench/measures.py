@@ -1,4 +1,4 @@
-"""Owns what is measured in the contestants' processes: which work, how often, which figures."""
+"""What is measured in the contestants' processes: which work, how often, which figures."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def borrow(bench: Bench) -> Iterator[Case]:
     """a borrow and a return alone, in one thread"""
     bench.say("borrow")
     case = Case("borrow", "a borrow and a return", (CPU, WALL, INSTRUCTIONS), DJANGO.key)
-    # Without a pool, it is a connect.
+    # Without a pool, this is a connect.
     contestants = [each for each in bench.contestants() if each.pooled or each == CONNECT]
     with bench.children(contestants, 4) as (children, case.outcomes):
         _repeat(bench, case, children, "borrows", 0.025)
@@ -76,7 +76,7 @@ def _repeat(
     counts = {}
 
     def fit(key: str) -> dict[str, float]:
-        """Find how many make a turn; it warms up, too."""
+        """Find how many make a turn; this also warms up."""
         children[key].ask(job, count=20, **params)
         took = children[key].ask(job, count=20, **params)["wall_us"] / 1e6
         counts[key] = max(10, int(seconds * bench.scale / took))
@@ -105,7 +105,7 @@ def throughput(bench: Bench) -> Iterator[Case]:
         for size in (4, 8, 16):
             name = f"{threads} threads on {size} connections"
             bench.say(f"throughput: {name}")
-            # One connection can't be shared; those without a pool don't know of a size.
+            # One connection can't be shared; contestants without a pool don't know a size.
             who = [
                 each for each in bench.contestants() if each.pooled or (size == 8 and each != BARE)
             ]
@@ -162,7 +162,7 @@ def _in_threads(
 
 @contextmanager
 def _watched(address: Settings, application_name: str) -> Iterator[list[int]]:
-    """Tell, at the end, the most connections that a contestant had meanwhile."""
+    """Yield what holds, at the end, the most connections that a contestant had meanwhile."""
     most = [0]
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Owns the figures in the documentation: what stands between the page's two marks."""
+"""Puts the figures into the documentation, between the page's two marks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def markdown(
         sign = {"<=": "≤", ">=": "≥"}[verdict.comparison]
         parts.append(f"| {_cell(verdict.target)} | {figure} | {sign} {verdict.limit:g} | {word} |")
     for measure in dict.fromkeys(case.measure for case in cases):
-        # Folded up: few readers want all of them.
+        # Collapsed: few readers want all of them.
         parts += ["", f"<details><summary>{measure}</summary>"]
         for case in cases:
             if case.measure == measure:

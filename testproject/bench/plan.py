@@ -1,4 +1,4 @@
-"""Owns what all measures are told, the figures they share, and the start of their contestants."""
+"""What all measures are told, the figures they share, and how their contestants start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Bench:
     scale: float
     # Other versions of this project's package: names and folders.
     trees: tuple[tuple[str, str], ...]
-    # A folder with the package to be measured; empty: this project's own.
+    # A folder with the package to measure; empty: this project's own.
     package: str
     # Keys; empty: everybody.
     only: frozenset[str]
@@ -55,7 +55,7 @@ class Bench:
     def children(
         self, contestants: Sequence[Contestant], size: int
     ) -> Iterator[tuple[dict[str, Child], dict[str, Outcome]]]:
-        """Start contestants; the outcome of who can't take part says why."""
+        """Start contestants; if one can't take part, its outcome says why."""
         outcomes = {each.key: Outcome() for each in contestants}
 
         def start(contestant: Contestant) -> Child | None:

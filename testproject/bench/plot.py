@@ -1,4 +1,4 @@
-"""Owns the picture: a panel of bars for each question that most readers have."""
+"""Draws the picture: a panel of bars for each question that most readers have."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw(cases: Sequence[Case], labels: Mapping[str, str], path: Path) -> None:
     except ImportError as ex:
         raise NoMatplotlib from ex
     matplotlib.use("svg")
-    # The same figures make the same file; texts stay texts.
+    # The same figures make the same file; text stays text.
     matplotlib.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
@@ -38,7 +38,7 @@ def draw(cases: Sequence[Case], labels: Mapping[str, str], path: Path) -> None:
     for measure, start, figure, title in PANELS:
         for case in cases:
             if case.measure == measure and case.name.startswith(start):
-                # A connect for each request is so far off that the others couldn't be told apart.
+                # Connecting for each request is so far off that the others would look the same.
                 keys = [k for k in case.outcomes if k != CONNECT.key and values(case, k, figure)]
                 if keys:
                     panels.append((case, figure, title, keys))

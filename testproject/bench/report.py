@@ -1,4 +1,4 @@
-"""Owns how figures look in plain text; prints nothing itself."""
+"""Formats figures as plain text; prints nothing itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .figures import Case, median, ratio, values
 
 
 def table(case: Case, labels: Mapping[str, str]) -> str:
-    """Return a case's medians, one contestant a line, with ratios to the reference's figures."""
+    """Return a case's medians, one contestant per line, with ratios to the reference's figures."""
     lines = [f"{case.measure}: {case.name}"]
     if case.note:
         lines.append(f"  {case.note}")
     shown = [f for f in case.figures if any(values(case, key, f.key) for key in case.outcomes)]
-    # Who works alone is compared with nobody.
+    # A contestant that works alone is compared with nobody.
     ratios = [f for f in shown if f.ratio and values(case, case.reference, f.key)]
     head, rows = [""], []
     for figure in shown:
@@ -35,7 +35,7 @@ def table(case: Case, labels: Mapping[str, str]) -> str:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return aligned lines; a row that isn't as long as the head has a text instead of figures."""
+    """Return aligned lines; a row shorter than the head holds a text in place of figures."""
     full = [row for row in (head, *rows) if len(row) == len(head)]
     widths = [max(len(row[i]) for row in full) for i in range(len(head))]
     widths[0] = max(len(row[0]) for row in (head, *rows))

@@ -1,4 +1,4 @@
-"""Owns what a run leaves: its figures and verdicts, as JSON, with the versions that matter."""
+"""Writes what a run leaves: its figures and verdicts, as JSON, with the versions that matter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def machine(postgresql: str) -> dict[str, Any]:
-    """Return what a reader has to know of the machine, and nothing that tells whose it is."""
+    """Return what a reader needs to know of the machine, and nothing that tells whose it is."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -86,7 +86,7 @@ def _outcome(case: Case, key: str, outcome: Outcome) -> dict[str, Any]:
 
 
 def write(path: Path, found: Mapping[str, Any]) -> None:
-    """Write JSON that people can read: a list of numbers takes a line."""
+    """Write JSON that people can read: a list of numbers takes one line."""
     text = json.dumps(found, indent=1)
     path.write_text(re.sub(r"\[[^\[\]{}\"]+\]", lambda m: " ".join(m[0].split()), text) + "\n")
 

@@ -1,4 +1,4 @@
-"""Owns the PostgreSQL servers that the contestants connect to, and the ways to reach them."""
+"""The PostgreSQL servers that the contestants connect to, and the ways to reach them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .contestants import Settings
 # All contestants of a measure are alive at once, each with its connections.
 MAX_CONNECTIONS = "300"
 SOCKET, TCP, TLS = "Unix socket", "TCP", "TLS"
-# Words that tell nothing, or that an error is full of.
+# Words that reveal nothing, or that errors are full of.
 PUBLIC = {"", "/", "127.0.0.1", "localhost", "postgres"}
 
 
 class NotHere(Exception):
-    """The server can't be reached in this way; the text says why."""
+    """The server can't be reached this way; the message says why."""
 
 
 class Servers:
-    """The server of a URL or, without one, the embedded one. What isn't asked for isn't started."""
+    """The server of a URL or, without one, the embedded one. Starts only what is asked for."""
 
     def __init__(self, url: str | None, stack: ExitStack) -> None:
         self._given = from_url(url) if url else None
@@ -44,7 +44,7 @@ class Servers:
         return self._given or _address(self._embedded)
 
     def address(self, way: str) -> Settings:
-        """Return where the server is by this way; raise `NotHere` if it can't be reached by it."""
+        """Return where the server is when reached this way; raise `NotHere` if it can't be."""
         if self._given is not None:
             return self._of_given(self._given, way)
         if way == TCP:
@@ -96,7 +96,7 @@ class Servers:
 
 
 def observer(address: Settings) -> psycopg.Connection[tuple[Any, ...]]:
-    """Return a connection of the benchmark's own."""
+    """Return a connection for the benchmark itself."""
     given: dict[str, Any] = {
         "host": address["HOST"],
         "port": address["PORT"],
@@ -111,7 +111,7 @@ def observer(address: Settings) -> psycopg.Connection[tuple[Any, ...]]:
 
 
 def neutral(text: str, address: Settings) -> str:
-    """Return an error's text in one line, without what isn't for everybody's eyes."""
+    """Return an error's text on one line, without anything private."""
     private = {str(address[key]) for key in ("HOST", "USER", "PASSWORD", "NAME")}
     private |= {str(ROOT), sys.prefix, str(Path.home())}
     for each in sorted(private - PUBLIC, key=len, reverse=True):
@@ -146,7 +146,7 @@ def _without_tls(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if not key.startswith("ssl")}
 
 
-# TLS: the embedded server has none, so an installed PostgreSQL does it.
+# TLS: the embedded server has none, so an installed PostgreSQL takes its place.
 
 
 class _InstalledCluster(Cluster):

@@ -1,4 +1,4 @@
-"""Owns the measure under HTTP: the site in gunicorn, its server reached in three ways; and such sites."""
+"""Measures the site in gunicorn over HTTP, its server reached in three ways; runs such sites."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .servers import SOCKET, TCP, TLS, NotHere, connections, observer
 HOST = "127.0.0.1"
 THREADS, SIZE = 16, 8
 START_TIMEOUT = 30.0  # seconds
-# Those that keep connections, and whose threads are threads: gunicorn's are.
+# Those that keep connections and use real threads, as gunicorn does.
 SOME = tuple(c for c in EVERYBODY if c.kind == "django" and c is not CONNECT and not c.gevent)
 
 
@@ -84,13 +84,15 @@ def _measure(bench: Bench, case: Case, address: Settings) -> None:
                 figures[CPU.key] = (after - before) / max(1, result.requests) * 1e6
             return figures
 
-        # All threads and connections come up.
+        # Brings up all threads and connections.
         by_turns(case.outcomes, 1, warm_up)
         by_turns(case.outcomes, max(1, bench.few() // 2), turn)
 
 
 class Site:
     """One contestant's site, in gunicorn."""
+
+    settings = "testproject.bench.settings"
 
     def __init__(
         self,
@@ -107,12 +109,9 @@ class Site:
         self.application_name = f"bench-{contestant.key}"[:63]
         self.port = free_port()
         settings = database(contestant, address, size, self.application_name)
-        command = [sys.executable, "-P", "-m", "gunicorn", "testproject.wsgi:application"]
-        command += [f"--bind={HOST}:{self.port}", "--worker-class=gthread"]
-        command += [f"--workers={workers}", f"--threads={threads}"]
-        command += ["--log-level=critical", "--no-control-socket"]
+        command = [sys.executable, "-P", "-m", *self.command(workers, threads)]
         env = {
-            "DJANGO_SETTINGS_MODULE": "testproject.bench.settings",
+            "DJANGO_SETTINGS_MODULE": self.settings,
             "BENCH_DATABASE": json.dumps(settings),
             "BENCH_APP": contestant.app,
             "BENCH_TREE": contestant.tree,
@@ -127,11 +126,19 @@ class Site:
             stderr=subprocess.DEVNULL,
         )
 
+    def command(self, workers: int, threads: int) -> list[str]:
+        """Return the server's module and its arguments."""
+        return [
+            "gunicorn", "testproject.wsgi:application", f"--bind={HOST}:{self.port}",
+            "--worker-class=gthread", f"--workers={workers}", f"--threads={threads}",
+            "--log-level=critical", "--no-control-socket",
+        ]  # fmt: skip
+
     def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while (problem := self._problem()) and time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise ChildError(f"gunicorn ended with status {self.process.returncode}")
+                raise ChildError(f"the server ended with status {self.process.returncode}")
             time.sleep(0.1)
         if problem:
             raise ChildError(f"the site is not up: {problem}")
@@ -141,13 +148,14 @@ class Site:
         return traffic.run(HOST, self.port, [page], duration=seconds, concurrency=THREADS)
 
     def cpu(self) -> float | None:
-        """Return the seconds of CPU that the worker has used; `None` where it isn't told."""
+        """Return the seconds of CPU that the server has used; `None` if that isn't known."""
         tick = os.sysconf("SC_CLK_TCK")
+        own = self.process.pid
         try:
-            tasks = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+            children = Path(f"/proc/{own}/task/{own}/children").read_text()
             seconds = 0.0
-            for pid in tasks.split():
-                # After the name, which may hold anything, in parentheses.
+            for pid in (own, *children.split()):
+                # What follows the name, which is in parentheses and may hold anything.
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 seconds += (int(fields[11]) + int(fields[12])) / tick
         except OSError:
@@ -168,7 +176,7 @@ class Site:
 
 @contextlib.contextmanager
 def site(started: Site) -> Iterator[Site]:
-    """Inside, the site is up; after it, it has ended."""
+    """Yield the site once it is up; end it afterwards."""
     try:
         started.wait_until_up()
         yield started

@@ -1,4 +1,4 @@
-"""Owns what a contestant does, in its process: a request, a borrow; times nothing but waits."""
+"""What a contestant does in its process: a request, a borrow; times only waits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .contestants import TIMEOUT, Settings
 
 
 class Subject(Protocol):
-    """One contestant at work, ready to be asked from any thread."""
+    """One contestant at work; any thread may ask it."""
 
     def request(self, queries: int) -> None:
-        """Do what is done around a request, with so many small queries in it."""
+        """Do what is done around a request, with that many small queries in it."""
 
     def orm_request(self) -> None:
-        """Do the same around one object fetched by the ORM."""
+        """Do the same around one object fetched through the ORM."""
 
     def borrow(self) -> None:
         """Get a connection and give it back, without a query."""
@@ -24,10 +24,10 @@ class Subject(Protocol):
         """Do a request of one query; return the seconds until it had its connection."""
 
     def slow_request(self, pause: float) -> None:
-        """Do a request of a query, so many seconds of something else, and a query."""
+        """Do a request with a query, that many seconds of something else, and a query."""
 
     def sleepy_request(self, statement: float) -> float:
-        """Do a request of one statement that takes so many seconds in the server.
+        """Do a request with one statement that takes that many seconds in the server.
 
         Return the seconds until it had its connection.
         """
@@ -37,7 +37,7 @@ class Subject(Protocol):
 
 
 def django_subject(settings: Settings, app: str) -> Subject:
-    """Set Django up, once in a process."""
+    """Set Django up, once per process."""
     import django
     from django.conf import settings as django_settings
 
@@ -50,7 +50,7 @@ def django_subject(settings: Settings, app: str) -> Subject:
     from django.core.signals import request_finished, request_started
     from django.db import connection, models
 
-    # As any model of a site does when it is loaded: the engine and the driver are imported.
+    # As loading any model of a site does: this imports the engine and the driver.
     _ = connection.vendor
 
     class Database(models.Model):  # noqa: DJ008  # nobody prints one

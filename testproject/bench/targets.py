@@ -1,4 +1,4 @@
-"""Owns what this project wants to reach, and whether the figures of a run say that it did."""
+"""What this project wants to reach, and whether a run's figures say that it did."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from .asynchronous import AIO, BETWEEN, VPG
 from .contestants import DJANGO, DJANGO_CHECKED, OURS, OURS_TRANSACTION, PERSISTENT, PREWARMED
 from .figures import Case, median, ratio
 from .plan import ONE_QUERY, ORM_CASE, TEN_QUERIES, THREADS
@@ -14,7 +15,7 @@ from .plan import ONE_QUERY, ORM_CASE, TEN_QUERIES, THREADS
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target and what came of it. `figure` is `None` if it wasn't measured."""
+    """A target and its result. `figure` is `None` if it wasn't measured."""
 
     target: str
     figure: float | None
@@ -39,7 +40,7 @@ def verdicts(cases: Iterable[Case]) -> Iterator[Verdict]:
     found = {(case.measure, case.name): case for case in cases}
 
     def case_of(measure: str, name: str) -> Case:
-        # Only the slow, the first and the abandoned have one case, whose name says how it is done.
+        # These measures have a single case, whose name describes it.
         if not name:
             name = next((key[1] for key in found if key[0] == measure), "")
         return found.get((measure, name)) or Case(measure, name, (), "")
@@ -112,3 +113,12 @@ def verdicts(cases: Iterable[Case]) -> Iterator[Verdict]:
         f"{start}: seconds until all sessions are idle",
         figure("abandoned", "", ours, "idle_s"), "<=", 1,
     )  # fmt: skip
+    start = "async, 200 clients, aio.connection()"
+    for what, key, limit in (
+        ("return_at=transaction", OURS_TRANSACTION.key, 1.15),
+        ("django-vpg", VPG.key, 0.9),
+    ):
+        yield Verdict(
+            f"{start}: requests/s relative to {what}",
+            times("async", BETWEEN, "rate", AIO.key, key), ">=", limit,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Owns the import of another folder's version of this project's package."""
+"""Imports another folder's version of this project's package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def import_package(tree: str) -> None:
-    """Import the package from a folder, and nothing else from there; without one, do nothing."""
+    """Import the package from a folder, and nothing else from there; do nothing without one."""
     if not tree:
         return
     sys.path.insert(0, tree)

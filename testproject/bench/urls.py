@@ -1,4 +1,4 @@
-"""Owns the addresses of the site under load: the site's own, and a query that takes long."""
+"""The addresses of the site under load: the site's own, and a query that takes long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.urls import include, path
 
 
 def long_query(request: HttpRequest) -> HttpResponse:
-    """Run a query for as many `seconds`."""
+    """Run a query that takes `seconds`."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(%s)", [float(request.GET["seconds"])])
     return HttpResponse("done")
@@ -16,5 +16,6 @@ def long_query(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("long", long_query),
+    path("async/", include("testproject.bench.async_views")),
     path("", include("testproject.urls")),
 ]

@@ -1,4 +1,4 @@
-"""Owns the library's pages in the admin."""
+"""The library's pages in the admin."""
 
 from __future__ import annotations
 

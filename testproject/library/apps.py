@@ -1,4 +1,4 @@
-"""Owns the library app's configuration."""
+"""The library app's configuration."""
 
 from __future__ import annotations
 

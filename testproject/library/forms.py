@@ -1,4 +1,4 @@
-"""Owns what visitors may send."""
+"""What visitors may send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the library's tables."""
+"""The library's tables."""
 
 from __future__ import annotations
 

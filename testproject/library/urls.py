@@ -1,4 +1,4 @@
-"""Owns the library's addresses."""
+"""The library's addresses."""
 
 from __future__ import annotations
 

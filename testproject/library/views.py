@@ -1,4 +1,4 @@
-"""Owns the library's pages, one for each way a site uses its database."""
+"""The library's pages, one for each way a site uses its database."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def latest_reviews(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def slow(request: HttpRequest) -> JsonResponse:
-    """Two queries with a call to something slow, which is not the database, in between."""
+    """Two queries, with a call to something slow other than the database in between."""
     try:
         ms = min(max(int(request.GET.get("ms", "50")), 0), MAX_SLOW_MS)
     except ValueError:
@@ -91,25 +91,25 @@ def slow(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def restock(request: HttpRequest) -> HttpResponse:
-    """Start to order what is missing, in the background; `?careful=1` holds nothing meanwhile."""
+    """Order missing books in the background; `?careful=1` holds no connection meanwhile."""
     careful = request.GET.get("careful") == "1"
     threading.Thread(target=order_missing, args=(careful,), name="restock", daemon=True).start()
     return HttpResponse("started\n", status=202, content_type="text/plain")
 
 
 def order_missing(careful: bool) -> None:
-    """Order books that nobody has reviewed; only one does it at a time."""
+    """Order books that nobody has reviewed; only one thread does so at a time."""
     lock = "pg_try_advisory_xact_lock" if careful else "pg_try_advisory_lock_shared"
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT {lock}(4711)")
         titles = list(Book.objects.filter(review_count=0).values_list("title", flat=True)[:100])
-    # A session's lock stays, and with it the connection; a transaction's is gone by now.
+    # A session's lock stays, and the connection with it; a transaction's is gone by now.
     ask_supplier(titles)
     connection.close()
 
 
 def ask_supplier(titles: list[str]) -> None:
-    """Stands for a service far away that takes its time."""
+    """Stands for a remote service that takes its time."""
     time.sleep(SUPPLIER_SECONDS)
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.transaction import OutOfOrderTransactionNesting
 
-from django_pooled_pg import aio
+from django_pooled_pg import aio, connection_borrowed
+from django_pooled_pg.pooling.pool import Pool
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
-from tests.support.queries import connect
+from tests.support.proxy import Proxy
+from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
 
@@ -131,6 +137,15 @@ WAYS: list[Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]] = [
 ]
 
 
+EXPECTED = (
+    type(None),
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    # psycopg 3.2 doesn't count down as the beginning of a nested transaction is canceled.
+    OutOfOrderTransactionNesting,
+)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("atomic", [False, True])
 def test_anywhere(make_alias: MakeAlias, way: Any, atomic: bool) -> None:
@@ -164,9 +179,7 @@ def test_anywhere(make_alias: MakeAlias, way: Any, atomic: bool) -> None:
             _, pending = await asyncio.wait(pending, timeout=chance.random() * 0.01)
         for task in tasks:
             if not task.cancelled():
-                assert task.exception() is None or isinstance(
-                    task.exception(), (psycopg.OperationalError, psycopg.InterfaceError)
-                ), task.exception()
+                assert isinstance(task.exception(), EXPECTED), task.exception()
 
     async def use() -> None:
         for _ in range(3):
@@ -177,3 +190,223 @@ def test_anywhere(make_alias: MakeAlias, way: Any, atomic: bool) -> None:
 
     asyncio.run(use())
     idle(pool_of(wrapper), within=15)
+
+
+def in_a_loop_that_ends(coroutine: Coroutine[Any, Any, None]) -> None:
+    thread = threading.Thread(target=asyncio.run, args=[coroutine])
+    thread.start()
+    thread.join()
+    gc.collect()
+
+
+def let_reclaim(pool: Pool) -> None:
+    """Wait until all that seemed to be lost by now was reclaimed."""
+    before = pool.statistics().reclaimed
+    thread = threading.Thread(target=pool.borrow)
+    thread.start()
+    thread.join()
+    wait_until(lambda: pool.statistics().reclaimed > before)
+
+
+def test_while_its_session_is_checked(make_alias: MakeAlias) -> None:
+    checking, go_on, is_new = threading.Event(), threading.Event(), True
+
+    def check(connection: Any) -> None:
+        if not is_new and not checking.is_set():
+            checking.set()
+            assert go_on.wait(10)
+            connection.execute("SELECT 1")
+
+    wrapper = make_alias({"max_size": 2, "check": check})
+    pool = pool_of(wrapper)
+    pool.give_back(pool.borrow())
+    is_new = False
+
+    async def use() -> None:
+        task = asyncio.create_task(aio.connection(wrapper.alias).__aenter__())
+        while not checking.is_set():
+            await asyncio.sleep(0.001)
+        await canceled(task)
+
+    in_a_loop_that_ends(use())
+    let_reclaim(pool)
+    # It is the check's still.
+    assert pool.statistics().in_use == 1
+    go_on.set()
+    idle(pool)
+    assert pool.statistics().connects == 2
+
+
+def test_while_receivers_are_told(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 2})
+    pool = pool_of(wrapper)
+    told, go_on, came = threading.Event(), threading.Event(), []
+
+    def on_borrowed(connection: Any, **kwargs: Any) -> None:
+        if connection.alias == wrapper.alias and not told.is_set():
+            told.set()
+            assert go_on.wait(20)
+            came.append(backend_pid(connection))
+
+    async def use() -> None:
+        task = asyncio.create_task(aio.connection(wrapper.alias).__aenter__())
+        while not told.is_set():
+            await asyncio.sleep(0.001)
+        await canceled(task)
+
+    connection_borrowed.connect(on_borrowed)
+    try:
+        in_a_loop_that_ends(use())
+        let_reclaim(pool)
+        (lease,) = pool.leases()
+        # It may take its time, and isn't lost.
+        lease.since -= 100
+        assert pool.strays.find() == {}
+        go_on.set()
+        idle(pool)
+    finally:
+        connection_borrowed.disconnect(on_borrowed)
+    assert len(came) == 1
+
+
+async def sleep(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute("SELECT pg_sleep(100)")
+
+
+async def listen(connection: psycopg.AsyncConnection[Any]) -> None:
+    async for _ in connection.notifies():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        (sleep, "canceling statement"),
+        (listen, "server closed the connection|was returned to its pool"),
+    ],
+)
+def test_as_it_ends_a_block_whose_connection_another_task_uses(
+    make_alias: MakeAlias, database: Any, what: Any, error: str
+) -> None:
+    wrapper = make_alias({"max_size": 1})
+    others: list[asyncio.Task[None]] = []
+    pids: list[int] = []
+
+    async def leave() -> None:
+        async with aio.connection(wrapper.alias) as connection:
+            pids.append(await pid_of(connection))
+            others.append(asyncio.create_task(what(connection)))
+            await asyncio.sleep(0.05)
+
+    async def use() -> None:
+        task = asyncio.create_task(leave())
+        while not others:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        await canceled(task)
+        async with aio.connection(wrapper.alias) as connection:
+            assert await pid_of(connection) != pids[0]
+        # Not that it is closed: libpq may crash if that happens while somebody uses it.
+        with pytest.raises(psycopg.Error, match=error):
+            await others[0]
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+    with connect(database) as server:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        wait_until(lambda: server.execute(sql, pids).fetchone() == (0,))
+
+
+async def stream(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:
+    sql = "SELECT generate_series(1, 10000000), repeat('x', 1000)"
+    async for _ in connection.cursor().stream(sql):
+        proxy.freeze()
+
+
+async def fail_in_stream(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:
+    async for _ in connection.cursor().stream("SELECT generate_series(1, 10000000)"):
+        proxy.freeze()
+        raise ZeroDivisionError
+
+
+async def copy(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:
+    sql = "COPY (SELECT generate_series(1, 10000000)) TO STDOUT"
+    async with connection.cursor().copy(sql) as copying:
+        async for _ in copying:
+            proxy.freeze()
+
+
+@pytest.mark.parametrize("what", [stream, fail_in_stream, copy])
+def test_where_the_server_doesnt_answer(make_alias: MakeAlias, database: Any, what: Any) -> None:
+    with Proxy(int(database["PORT"])) as proxy:
+        wrapper = make_alias({"max_size": 1}, HOST="127.0.0.1", PORT=str(proxy.port))
+
+        async def use() -> None:
+            async with asyncio.timeout(0.5), aio.connection(wrapper.alias) as connection:
+                await what(connection, proxy)
+
+        began = monotonic()
+        with pytest.raises((TimeoutError, ZeroDivisionError)):
+            asyncio.run(use())
+        assert monotonic() - began < 5
+        proxy.resume()
+        idle(pool_of(wrapper))
+
+
+async def by_the_end_of_the_block(connection: psycopg.AsyncConnection[Any]) -> Any:
+    return asyncio.create_task(connection.execute("SELECT pg_sleep(2.7)"))
+
+
+async def by_a_task(connection: psycopg.AsyncConnection[Any]) -> Any:
+    task = asyncio.create_task(connection.execute("SELECT pg_sleep(0.3)"))
+    await asyncio.sleep(0.1)
+    asking = asyncio.create_task(connection.cancel_safe())
+    await task
+    return asking
+
+
+async def by_a_task_that_is_canceled(connection: psycopg.AsyncConnection[Any]) -> Any:
+    asking = await by_a_task(connection)
+    asking.cancel()
+    return asking
+
+
+async def by_the_end_of_a_stream(connection: psycopg.AsyncConnection[Any]) -> Any:
+    stream = connection.cursor().stream("SELECT generate_series(1, 10000)")
+    await anext(stream)
+    return asyncio.create_task(stream.aclose())
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        by_the_end_of_the_block,
+        by_a_task,
+        by_a_task_that_is_canceled,
+        by_the_end_of_a_stream,
+    ],
+)
+def test_a_request_that_arrives_late_hits_nobody_else(
+    make_alias: MakeAlias, database: Any, begin: Any
+) -> None:
+    with Proxy(int(database["PORT"])) as proxy:
+        wrapper = make_alias(
+            {"max_size": 1},
+            HOST="127.0.0.1",
+            PORT=str(proxy.port),
+            # Nothing is asked before the request itself is sent.
+            OPTIONS={"sslmode": "disable", "gssencmode": "disable"},
+        )
+
+        async def use() -> None:
+            async with aio.connection(wrapper.alias) as connection:
+                proxy.hold()
+                begun = await begin(connection)
+                await asyncio.sleep(0.2)
+            asyncio.get_running_loop().call_later(0.2, proxy.resume)
+            async with aio.connection(wrapper.alias) as connection:
+                await connection.execute("SELECT pg_sleep(0.6)")
+            await asyncio.gather(begun, return_exceptions=True)
+
+        asyncio.run(use())
+        idle(pool_of(wrapper))

@@ -20,10 +20,11 @@ from django.db import OperationalError, transaction
 from django.db.backends.signals import connection_created
 
 from django_pooled_pg import DeadlineExceeded, PoolExhausted, aio, connection_borrowed, deadline
+from django_pooled_pg.pooling import waits
 from django_pooled_pg.request_record import recording
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
 from tests.soak.child import run_in_child
-from tests.support.queries import backend_pid
+from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
 
@@ -63,6 +64,29 @@ def test_a_block_is_in_autocommit_mode_or_atomic(make_alias: MakeAlias) -> None:
     idle(pool_of(wrapper))
 
 
+def test_a_block_that_cant_be_committed_says_so(make_alias: MakeAlias, database: Any) -> None:
+    wrapper = make_alias()
+
+    async def fail() -> None:
+        async with aio.connection(wrapper.alias, atomic=True) as connection:
+            with suppress(psycopg.errors.DivisionByZero):
+                await connection.execute("SELECT 1 / 0")
+
+    async def lose() -> None:
+        async with aio.connection(wrapper.alias, atomic=True) as connection:
+            pid = await pid_of(connection)
+            with connect(database) as killer:
+                killer.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            with suppress(psycopg.OperationalError):
+                await connection.execute("SELECT 1")
+
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction, match="was rolled back"):
+        asyncio.run(fail())
+    with pytest.raises(psycopg.OperationalError, match="transaction is lost"):
+        asyncio.run(lose())
+    idle(pool_of(wrapper))
+
+
 def test_blocks_share_no_transaction(make_alias: MakeAlias) -> None:
     wrapper = make_alias({"max_size": 2})
 
@@ -72,6 +96,25 @@ def test_blocks_share_no_transaction(make_alias: MakeAlias) -> None:
             assert await pid_of(outer) != await pid_of(inner)
             with pytest.raises(RuntimeError, match="one connection at a time"):
                 await one.__aenter__()
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+
+
+def test_one_object_lends_one_connection_at_a_time(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 2})
+
+    async def use() -> None:
+        shared = aio.connection(wrapper.alias)
+
+        async def one() -> int:
+            async with shared as connection:
+                return await pid_of(connection)
+
+        first, second = await asyncio.gather(one(), one(), return_exceptions=True)
+        assert isinstance(first, int)
+        assert isinstance(second, RuntimeError)
+        assert await one() == first
 
     asyncio.run(use())
     idle(pool_of(wrapper))
@@ -241,6 +284,25 @@ def test_each_loop_of_a_process_borrows(make_alias: MakeAlias) -> None:
     idle(pool_of(wrapper))
 
 
+def test_a_task_whose_loop_is_closed_waits_no_more(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pool = pool_of(wrapper)
+    lease = pool.borrow()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it is destroyed while it waits
+    task = loop.create_task(aio.connection(wrapper.alias).__aenter__())
+    while not pool.statistics().waiting:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    del task
+    gc.collect()
+    assert pool.statistics().waiting == 1
+    loop.close()
+    gc.collect()
+    assert pool.statistics().waiting == 0
+    pool.give_back(lease)
+    idle(pool)
+
+
 def test_a_loop_that_is_closed_takes_nobodys_turn(make_alias: MakeAlias) -> None:
     wrapper = make_alias({"max_size": 1})
     pool = pool_of(wrapper)
@@ -270,7 +332,14 @@ async def sleep_in_transaction(wrapper: Any) -> None:
         await asyncio.sleep(100)
 
 
-@pytest.mark.parametrize("sleeps", [hold_for_long, sleep_in_statement, sleep_in_transaction])
+# Without it, the pool closes the connection, and the server goes on with the statement.
+CANCELS = pytest.mark.skipif(not psycopg.capabilities.has_cancel_safe(), reason="libpq before 17")
+
+
+@pytest.mark.parametrize(
+    "sleeps",
+    [hold_for_long, pytest.param(sleep_in_statement, marks=CANCELS), sleep_in_transaction],
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_task_that_is_collected_loses_nothing(make_alias: MakeAlias, sleeps: Any) -> None:
     wrapper = make_alias({"max_size": 1})
@@ -427,7 +496,7 @@ def test_a_deadline_ends_the_wait_and_the_statement(make_alias: MakeAlias) -> No
                 async with deadline(0.2):
                     await connection.execute("SELECT pg_sleep(30)")
             assert await pid_of(connection) == pid
-            with pytest.raises(DeadlineExceeded, match="waits for a connection no more"):
+            with pytest.raises(DeadlineExceeded, match="no longer waits for a connection"):
                 async with deadline(0.2), aio.connection(wrapper.alias):
                     pass
             async with deadline(0.05):
@@ -449,3 +518,24 @@ def test_nothing_is_logged_where_all_is_well(
     with caplog.at_level(logging.INFO, "django_pooled_pg"):
         asyncio.run(hold_briefly(wrapper))
     assert caplog.text == ""
+
+
+def test_a_wait_is_reported_as_that_of_a_thread(
+    make_alias: MakeAlias, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = make_alias({"max_size": 1, "timeout": 0.2})
+    told: list[waits.Wait] = []
+    monkeypatch.setattr(waits, "on_wait", told.append)
+
+    async def use() -> None:
+        async with aio.connection(wrapper.alias):
+            with suppress(PoolExhausted):
+                async with aio.connection(wrapper.alias):
+                    pass
+
+    asyncio.run(use())
+    opening, waiting = told
+    assert opening.error is opening.holder is None
+    assert isinstance(waiting.error, PoolExhausted)
+    assert waiting.holder is not None
+    assert waiting.holder.thread.startswith("task ")

@@ -56,7 +56,7 @@ def test_a_token_wants_tls(credentials: Any, sslmode: str | None, warns: bool) -
     if found:
         least = "verify-full" if credentials is RDS else "require"
         assert f"['sslmode'] to '{least}'" in str(found[0].hint)
-        assert f"{sslmode or 'prefer'!r} doesn't make sure" in found[0].msg
+        assert f"{sslmode or 'prefer'!r} doesn't protect the token" in found[0].msg
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "/cloudsql/books", ""])

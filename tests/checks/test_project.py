@@ -44,7 +44,7 @@ def test_a_number_that_is_none_is_an_error(name: str, value: object) -> None:
         (message,) = check_settings()
     assert message.id == "pooled_pg.E002"
     assert message.is_serious()
-    assert message.msg.startswith(f"{name} is {'a text' if value == '8' else value}; ")
+    assert message.msg.startswith(f"{name} is {'a string' if value == '8' else value}; ")
 
 
 @pytest.mark.parametrize("value", [8, None])

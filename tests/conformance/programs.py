@@ -1,7 +1,7 @@
-"""Programs for a database connection: random ones, and running them step by step.
+"""Random programs for a database connection, and how to run them step by step.
 
 A program is a tuple of steps, and a step is a tuple: the name of a method of `Run`, and its
-arguments. Blocks have steps of their own, as their last argument. What fails says what it ran, so
+arguments. Blocks have steps of their own, as their last argument. A failure shows the program, so
 that it can be run again: `Run(wrapper).perform(program)`.
 """
 

@@ -1,4 +1,4 @@
-"""The verdict on Django's own tests, and how their outcomes are got; the tests themselves don't run.
+"""The verdict on Django's own tests, and how it gets outcomes; the tests themselves don't run.
 
 python -m tests.conformance.django_suite
 """

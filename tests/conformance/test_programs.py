@@ -1,6 +1,6 @@
 """Random programs do the same on Django's own engine and on this one.
 
-`PROGRAMS=5000` runs that many, other ones each time.
+`PROGRAMS=5000` runs that many, with different ones each time.
 """
 
 from __future__ import annotations

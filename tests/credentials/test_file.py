@@ -40,7 +40,7 @@ def test_json_may_bring_a_user_too(secret: Path, text: str, found: dict[str, str
     [
         (lambda path: path.unlink(), r"can't be read \(No such file or directory\)"),
         (lambda path: path.write_text("\n"), "is empty"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "isn't what it should be"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "isn't valid text"),
     ],
     ids=["gone", "empty", "binary"],
 )
@@ -54,7 +54,7 @@ def test_what_it_held_before_is_used_while_it_cannot_be_read(
     break_it(secret)
     assert read() == read() == {"password": "one"}
     assert len(caplog.records) == 1, "once"
-    assert "what it held before is used" in caplog.text
+    assert "its last content stays in use" in caplog.text
     with pytest.raises(Untold, match=said) as caught:
         provider({}, path=str(secret))()
     assert "s3cret" not in f"{caught.value!r} {caplog.text}"
@@ -65,7 +65,7 @@ def test_what_it_held_before_is_used_while_it_cannot_be_read(
 @pytest.mark.parametrize("text", ["s3cret", '"s3cret"', '{"pw": "s3cret"}', '{"password": 5}'])
 def test_json_that_is_none_is_told_but_not_shown(secret: Path, text: str) -> None:
     secret.write_text(text)
-    with pytest.raises(Untold, match=r"isn't a JSON object|has to be a text") as caught:
+    with pytest.raises(Untold, match=r"isn't a JSON object|has to be a string") as caught:
         provider({}, path=str(secret), format="json")()
     assert "s3cret" not in str(caught.value)
 

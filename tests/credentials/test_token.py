@@ -141,7 +141,7 @@ def test_a_provider_that_fails_is_told_and_the_old_token_is_used(
         "The token of test could not be renewed: 'credentials' (test) raised PermissionError"
         in (record.getMessage())
     )
-    assert "The old one is good for 440 s more" in record.getMessage()
+    assert "The old one is valid for another 440 s" in record.getMessage()
     assert "s3cret" not in caplog.text
     clock.now += LIFE / 2
     with pytest.raises(Untold, match=r"'credentials' \(test\) raised PermissionError") as caught:

@@ -1,6 +1,6 @@
 """Faults side by side: this engine and Django's own with a pool. `python -m tests.faults.compare`
 
-Prints a table of failed requests and seconds for each fault. A test of nothing: the figures are
+Prints a table of failed requests and seconds for each fault. This is no test: the figures are
 those of this machine at this moment. Each engine meets each fault in a process of its own, on a
 throw-away server, with the same sizes and the same timeout.
 """

@@ -273,7 +273,7 @@ def test_the_smallest_budget_counts(site: Host) -> None:
     assert "Of the 2 connections" in error
     wait_until(lambda: len(first.look()["members"]) == 2)
     said = second.end()
-    assert "processes have different budgets; the smallest counts, which is 2" in said
+    assert "processes have different budgets; the smallest counts: 2" in said
 
 
 def test_a_budget_can_be_made_smaller_and_larger(site: Host, watch: Watch) -> None:

@@ -1,6 +1,6 @@
 """Fresh credentials for each new connection, and no secret where it doesn't belong.
 
-Also what `client.py` tells `manage.py dbshell`.
+Also what `client.py` gives `manage.py dbshell`.
 """
 
 from __future__ import annotations
@@ -195,6 +195,19 @@ def test_dbshell_gets_the_password_too(rotating: Callable[..., DatabaseWrapper])
     _, env = wrapper.client.settings_to_cmd_args_env(wrapper.settings_dict, [])
     assert env is not None
     assert env["PGPASSWORD"] == SECRETS[0]
+
+
+@pytest.mark.parametrize("way", ["PASSWORD", "credentials"])
+def test_what_creates_test_databases_gets_the_password_too(
+    rotating: Callable[..., DatabaseWrapper], way: str
+) -> None:
+    if way == "PASSWORD":
+        wrapper = rotating(PASSWORD=lambda: SECRETS[0])
+    else:
+        wrapper = rotating({"credentials": lambda: {"password": SECRETS[0]}})
+    with wrapper._nodb_cursor() as cursor:
+        cursor.execute("SELECT current_user")
+        assert cursor.fetchone() == ("rotated",)
 
 
 def test_a_file_that_is_rotated_under_load_costs_no_request(

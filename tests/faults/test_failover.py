@@ -1,6 +1,6 @@
 """Writes find the primary again, and no connection that refuses to write is lent twice.
 
-A primary with a streaming standby; the pool's settings name both and ask for one that takes
+A primary with a streaming standby; the pool's settings name both and ask for one that accepts
 writes, as https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS says.
 """
 

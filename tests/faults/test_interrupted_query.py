@@ -1,4 +1,4 @@
-"""Queries whose borrower is interrupted: by the time limit of a task, for example."""
+"""Queries whose borrower is interrupted, for example by a task's time limit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def time_limit() -> Iterator[None]:
 
 
 def running(observer: psycopg.Connection[Any]) -> list[Any]:
-    sql = "SELECT pid FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+    sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query = %s AND state = 'active'"
     return observer.execute(sql, [QUERY]).fetchall()
 
 

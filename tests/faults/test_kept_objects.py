@@ -1,4 +1,4 @@
-"""What a borrower keeps of psycopg's is of no use to it later; what it left open is ended."""
+"""psycopg's objects that a borrower keeps are useless to it later; those it left open are ended."""
 
 from __future__ import annotations
 

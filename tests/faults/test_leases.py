@@ -1,7 +1,7 @@
 """No slot is lost, whoever dies, forgets or is interrupted; who holds what can be told.
 
-With `tests/pooling/process/test_borrowers.py` what tests `pooling/housekeeping.py`; under gevent also
-`pooling/process/gevent_order.py`.
+Tests `pooling/housekeeping.py`, as does `tests/pooling/process/test_borrowers.py`; under gevent
+also `pooling/process/gevent_order.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Idle connections that die cost no request: not an error, and not the wait of a backoff."""
+"""Idle connections that die cost no request an error, nor the wait of a backoff."""
 
 from __future__ import annotations
 

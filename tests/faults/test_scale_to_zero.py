@@ -1,4 +1,4 @@
-"""Servers that sleep when nobody is connected, and wake up at a connection: docs/scale-to-zero.md."""
+"""Servers that sleep while nobody is connected, and wake for the next: docs/scale-to-zero.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGTERM under load: what had begun is answered, and nothing is left or complained about."""
+"""SIGTERM under load: what had begun is answered, nothing is left over, and nothing is logged."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A server that doesn't answer at all: nobody waits for it for longer than they asked for.
+"""A server that doesn't answer at all: nobody waits for it longer than they asked to.
 
-What `opening.py` says of it.
+Tests what `opening.py` says about it.
 """
 
 from __future__ import annotations

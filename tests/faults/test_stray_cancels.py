@@ -1,4 +1,4 @@
-"""A cancel request never hits a statement of somebody else."""
+"""A cancel request never hits somebody else's statement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reaches the next borrower nonetheless: what docs/how-it-works.md lists, and no more."""
+"""What still reaches the next borrower: what docs/how-it-works.md lists, and no more."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_says_what_it_is_about_to_steer(
         return []
 
     monkeypatch.setattr(client, "ask", asked)
-    with pytest.raises(CommandError, match=f"pool of database {re.escape(said)}. Looked into "):
+    with pytest.raises(CommandError, match=f"pool of database {re.escape(said)}. Looked in "):
         call_command("poolctl", "pause", "shop", stdout=out)
 
 
@@ -152,7 +152,7 @@ def test_says_what_it_is_about_to_steer(
 def no_process(process: str = "process") -> str:
     return (
         f"No live {process} of this deployment has a connection pool of database "
-        f"{describe('default')}. Looked into {runtime_dir()}."
+        f"{describe('default')}. Looked in {runtime_dir()}."
     )
 
 
@@ -186,7 +186,7 @@ def test_no_process_has_such_a_pool(folder: Path) -> None:
 
 def test_unknown_database(folder: Path) -> None:
     _, error = failing("drain", "defualt")
-    assert error == "There is no database 'defualt' in DATABASES, only: default."
+    assert error == "DATABASES has no 'defualt', only: default."
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "soon"])
@@ -200,7 +200,7 @@ def test_wrong_timeouts(folder: Path, timeout: str) -> None:
     [
         (["stop", "default"], "invalid choice: 'stop'"),
         (["drain"], "required: ALIAS"),
-        (["resize", "default"], "--min-size, a --max-size or a --budget"),
+        (["resize", "default"], "resize needs --min-size, --max-size or --budget"),
         (["pause", "default", "--max-size=3"], "are for resize, not for pause"),
         (["resize", "default", "--max-size=many"], "invalid int value"),
         (["drain", "default", "--pid=all"], "invalid int value"),
@@ -224,7 +224,7 @@ def test_processes_that_do_not_answer(folder: Path) -> None:
     with member(folder) as stopped, member(folder) as alive:
         stopped.send_signal(signal.SIGSTOP)
         printed, error = failing("pause", "default", "--timeout=1")
-        assert f"{stopped.pid}  error: not answering within 1 s\n" in printed
+        assert f"{stopped.pid}  error: no answer within 1 s\n" in printed
         assert f"{alive.pid} python  default: paused" in printed
         assert error == "1 of 2 processes failed or did not answer."
         printed, error = failing("resume", "default", "--timeout=1", "--json")
@@ -269,7 +269,7 @@ def answering(folder: Path, result: Any) -> Iterator[None]:
 def test_wrong_answers(folder: Path, result: Any) -> None:
     with answering(folder, result):
         printed, error = failing("drain", "default")
-    assert printed == f"{os.getpid()}  error: answered wrongly: not what was done to its pools\n"
+    assert printed == f"{os.getpid()}  error: invalid answer: not what was done to its pools\n"
     assert error == "1 of 1 processes failed or did not answer."
 
 

@@ -112,7 +112,7 @@ def test_no_pool_of_that_database(folder: Path) -> None:
 
 
 def test_unknown_database(folder: Path) -> None:
-    with pytest.raises(CommandError, match=r"no database 'defualt' in DATABASES, only: default"):
+    with pytest.raises(CommandError, match=r"DATABASES has no 'defualt', only: default"):
         poolstats("--database", "defualt")
 
 
@@ -154,11 +154,11 @@ def test_processes_that_do_not_answer(folder: Path) -> None:
         stopped.send_signal(signal.SIGSTOP)
         printed = poolstats("--timeout", "0.3")
         assert f"{alive.pid} python" in printed
-        assert printed.endswith(f"\n\nProcess {stopped.pid}: not answering within 0.3 s\n")
+        assert printed.endswith(f"\n\nProcess {stopped.pid}: no answer within 0.3 s\n")
         shown = {p["pid"]: p for p in processes("--timeout", "0.3")}
         assert shown[stopped.pid] == {
             "pid": stopped.pid,
-            "error": "not answering within 0.3 s",
+            "error": "no answer within 0.3 s",
         }
         assert "pools" in shown[alive.pid]
 

@@ -1,6 +1,6 @@
-"""CancelAbandonedMiddleware: what requests of clients that have gone do with the database stops.
+"""CancelAbandonedMiddleware stops the database work of requests whose clients have gone.
 
-With the decorators of views, which are in `abandoned.py`.
+Also the view decorators in `abandoned.py`.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def leaving_client(database: dict[str, Any], *, condition: str = "true") -> Iter
     done = threading.Event()
 
     def leave() -> None:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
         sql += f" AND state = 'active' AND {condition}"
         with connect(database) as observer:
             wait_until(lambda: done.is_set() or observer.execute(sql).fetchone() != (0,), 20)
@@ -188,7 +188,7 @@ def assert_canceled(response: Any, caplog: pytest.LogCaptureFixture, url: str) -
     assert isinstance(site.seen[0], OperationalError)
     ((level, said),) = lines_of(caplog)
     assert level == "INFO"
-    assert f"{url}: its client has gone after" in said
+    assert f"{url}: its client left after" in said
     assert not any(record.exc_info for record in caplog.records)
     assert context.get() is None
     assert site.wrapper.pool.statistics().in_use <= 1
@@ -302,7 +302,7 @@ def test_a_wait_for_a_connection_ends(
         response = asking.result(10)
     holder.close()
     assert_canceled(response, caplog, "/slow")
-    assert "it waits for a connection no more" in str(site.seen[0])
+    assert "it no longer waits for a connection" in str(site.seen[0])
 
 
 def test_a_view_that_goes_on_after_errors_runs_no_further_statement(
@@ -335,7 +335,7 @@ def leave_async(url: str, database: dict[str, Any], method: str = "get") -> None
     async def leave() -> None:
         client = AsyncClient(raise_request_exception=False)
         request = asyncio.create_task(getattr(client, method)(url))
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = %s"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query = %s"
         with connect(database) as observer:
             await asyncio.to_thread(
                 wait_until, lambda: observer.execute(sql, [SLEEP]).fetchone() == (1,), 20
@@ -372,14 +372,14 @@ def test_in_an_async_stack(
     assert [type(error) for error in site.seen] == [RequestAbandoned]
     (record,) = [r for r in caplog.records if r.name == "django_pooled_pg.middleware"]
     assert record.levelname == "INFO"
-    assert f"{url}: its client has gone" in record.getMessage()
+    assert f"{url}: its client left" in record.getMessage()
 
 
 @pytest.mark.usefixtures("async_stack")
 def test_in_an_async_stack_what_may_change_something_is_finished(database: dict[str, Any]) -> None:
     async def leave() -> None:
         request = asyncio.create_task(AsyncClient().post("/briefly"))
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s"
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE %s"
         with connect(database) as observer:
 
             def asleep(count: int) -> bool:
@@ -511,7 +511,7 @@ def test_that_nobody_is_told_of_clients_that_leave_is_said_once(
     ((level, said),) = lines_of(caplog)
     assert level == "WARNING"
     assert "isn't told when clients leave" in said
-    assert said.endswith(r"under mod_wsgi/5.0\n")
+    assert said.endswith(r"under mod_wsgi/5.0\n, so it cancels nothing for them")
 
 
 def test_that_sync_only_middleware_keeps_the_news_away_is_said_once(
@@ -521,7 +521,10 @@ def test_that_sync_only_middleware_keeps_the_news_away_is_said_once(
     for _ in range(2):
         asyncio.run(AsyncClient().get("/fine"))
     (said,) = [r.getMessage() for r in caplog.records if r.name == "django_pooled_pg.middleware"]
-    assert said.endswith("under ASGI, because of sync-only middleware after it in MIDDLEWARE")
+    assert said.endswith(
+        "under ASGI, because of sync-only middleware after it in MIDDLEWARE, so it cancels nothing "
+        "for them"
+    )
 
 
 def test_a_number_that_was_given_to_another_socket_is_not_the_clients() -> None:
@@ -540,3 +543,23 @@ def test_a_number_that_was_given_to_another_socket_is_not_the_clients() -> None:
     assert looks == [True]
     assert not watched._has_left()
     assert looks == [True]
+
+
+def test_an_interrupt_as_it_begins_leaves_nothing_to_be_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def enter(work: Any) -> None:
+        watcher.enter(work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "enter", enter)
+    middleware = CancelAbandonedMiddleware(lambda request: HttpResponse())
+    request = HttpRequest()
+    request.method = "GET"
+    ours, theirs = socket.socketpair()
+    with closing(ours), closing(theirs):
+        request.environ = {"gunicorn.socket": ours}  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            middleware(request)
+    assert current() is None
+    assert all(work.has_ended for work in watcher._watched)

@@ -1,4 +1,4 @@
-"""How servers let it be known whether the client of a request has gone."""
+"""How servers reveal whether the client of a request has gone."""
 
 from __future__ import annotations
 

@@ -71,4 +71,4 @@ def snapshot_of(pid: int) -> dict[str, Any]:
 
 def silent(pid: int = 13) -> ProcessReport:
     """What is known of a process that did not answer."""
-    return ProcessReport(pid=pid, error="not answering within 1 s")
+    return ProcessReport(pid=pid, error="no answer within 1 s")

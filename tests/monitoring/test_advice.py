@@ -1,4 +1,4 @@
-"""`advice.py`, each rule of `advice_rules.py`, and what they know: `advice_known.py`."""
+"""`advice.py`, each rule of `advice_rules.py`, and what the rules know: `advice_known.py`."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ def test_figures_of_all_processes_count_together() -> None:
 def test_too_small() -> None:
     assert text(pool(**FULL, **WAITED, **WORKING)) == (
         "waits p95 124 ms with all 10 in use: raise max_size, or make queries faster: connections "
-        "are held 85 ms, of which the database worked 60 ms."
+        "were held 85 ms, of which statements took 60 ms."
     )
 
 
 def test_held_while_the_database_has_nothing_to_do() -> None:
     assert text(pool(**FULL, **WAITED, **IDLING)) == (
         "waits p95 124 ms with all 10 in use: raise max_size, or use return_at=transaction or "
-        "without_connection() around slow calls: connections are held 85 ms, of which the "
-        "database worked 6.0 ms."
+        "without_connection() around slow calls: connections were held 85 ms, of which "
+        "statements took 6.0 ms."
     )
 
 
@@ -114,7 +114,7 @@ def test_a_budget_that_is_spent() -> None:
         "room, or make queries faster."
     )
     assert (
-        "raise the budget, or hold connections for a shorter time: connections are held 85"
+        "raise the budget, or hold connections for a shorter time: connections were held 85"
         in text(pool(**FULL, **WAITED, **IDLING, **SPENT))
     )
     assert rules(pool(**{**FULL, **WAITED, **WORKING, "budget": 11, "slots": 9})) == ["too-small"]
@@ -162,7 +162,7 @@ def test_exhausted_by_too_many_borrowers() -> None:
 
 def test_exhausted_by_what_could_be_canceled(settings: Any) -> None:
     by = {"exhausted": 12, "borrows": 50}
-    hint = "CancelAbandonedMiddleware, which isn't in MIDDLEWARE, stops these"
+    hint = "CancelAbandonedMiddleware, which isn't in MIDDLEWARE, stops them"
     assert hint in text(pool(**by, held_max=45.0))
     assert hint not in text(pool(**by, held_max=0.4))  # who holds isn't the question
     middleware = "django_pooled_pg.middleware.CancelAbandonedMiddleware"
@@ -173,8 +173,8 @@ def test_exhausted_by_what_could_be_canceled(settings: Any) -> None:
 def test_abandoned_while_waiting() -> None:
     said = text(pool(borrows=60, abandoned_waiting=40, abandoned_working=2))
     assert said.startswith(
-        "42 requests were stopped since their clients had gone, 40 of them while they waited for a "
-        "connection (60 borrows): "
+        "42 requests were stopped because their clients had gone, 40 of them while they waited for "
+        "a connection (60 borrows): "
     )
     assert "raise max_size" in said
 
@@ -199,7 +199,7 @@ def test_held_long() -> None:
     holders = [holder(held=5.0), holder(held=75.0), holder(held=130.0, thread="leaky")]
     said = text(held, holders=holders)
     assert said.startswith(
-        "2 of 3 in use are held for 10.0 s or longer, one for 130 s by thread leaky of process "
+        "2 of 3 in use have been held for 10.0 s or longer, one for 130 s by thread leaky of process "
         "12, now at /srv/site/views.py:33 in slow (p95 of those returned: 4.9 ms)"
     )
     assert rules(held, holders=holders[:1]) == []
@@ -264,7 +264,7 @@ MANY = {"borrows": 200, "connects": 30, "connect_total": 0.75}
 def test_many_connects() -> None:
     said = text(pool(**MANY))
     assert said.startswith(
-        "30 connections were made for 200 borrows, at 25 ms each: raise min_size"
+        "30 connections were opened for 200 borrows, at 25 ms each: raise min_size"
     )
     assert rules(pool(**{**MANY, "connects": 29})) == []  # 10 of them fill the pool
     assert rules(pool(**{**MANY, "borrows": 99, "connects": 90})) == []
@@ -321,8 +321,8 @@ def test_recorded_with_4_connections_kept_to_the_requests_end() -> None:
     assert (advice.alias, advice.rule) == ("default", "held-idle")
     assert advice.text == (
         "waits p95 98 ms with all 4 in use in 1 of 2 pools: raise max_size, or use "
-        "return_at=transaction or without_connection() around slow calls: connections are held "
-        "90 ms, of which the database worked 3.9 ms."
+        "return_at=transaction or without_connection() around slow calls: connections were held "
+        "90 ms, of which statements took 3.9 ms."
     )
 
 

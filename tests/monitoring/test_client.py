@@ -114,7 +114,7 @@ def test_a_stopped_process_does_not_spoil_the_rest(folder: Path) -> None:
         assert 0.5 <= monotonic() - started < 5
         assert reports[alive.pid].snapshot is not None
         assert reports[stopped.pid] == ProcessReport(
-            pid=stopped.pid, error="not answering within 0.5 s"
+            pid=stopped.pid, error="no answer within 0.5 s"
         )
         stopped.send_signal(signal.SIGCONT)
         assert len(pids(collect(timeout=5))) == 2
@@ -128,7 +128,7 @@ def test_many_hanging_processes_take_no_more_time_than_one(folder: Path) -> None
         reports = collect(timeout=0.3)
         assert monotonic() - started < 10, "30 s if one after the other"
     assert [report.pid for report in reports] == list(range(100))
-    assert {report.error for report in reports} == {"not answering within 0.3 s"}
+    assert {report.error for report in reports} == {"no answer within 0.3 s"}
 
 
 def test_a_process_that_is_flooded(folder: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_process_that_is_flooded(folder: Path) -> None:
         waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
         waiting.connect(str(folder / "77-ab.sock"))
         (report,) = collect(timeout=0.3)
-        assert report.error == "not answering: too many wait for it already"
+        assert report.error == "no answer: too many clients wait for it already"
 
 
 def test_a_process_that_ends_when_it_is_asked(folder: Path) -> None:
@@ -155,17 +155,17 @@ def test_a_process_that_ends_when_it_is_asked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"hello\n", "answered wrongly: Expecting value"),
-        (b"\xff\n", "answered wrongly: 'utf-8' codec"),
-        (b"[" * 100_000 + b"\n", "answered wrongly: "),
-        (b"[]\n", "answered wrongly: not a JSON object"),
-        (b"{}\n", "answered wrongly: None"),
-        (b'{"ok":false,"error":"no time"}\n', "answered wrongly: no time"),
-        (b'{"ok":true}\n', "answered wrongly: its result is not a JSON object"),
-        (b'{"ok":true,"result":{"pools":7}}\n', "answered wrongly: not a snapshot"),
+        (b"hello\n", "invalid answer: Expecting value"),
+        (b"\xff\n", "invalid answer: 'utf-8' codec"),
+        (b"[" * 100_000 + b"\n", "invalid answer: "),
+        (b"[]\n", "invalid answer: not a JSON object"),
+        (b"{}\n", "invalid answer: None"),
+        (b'{"ok":false,"error":"no time"}\n', "invalid answer: no time"),
+        (b'{"ok":true}\n', "invalid answer: its result is not a JSON object"),
+        (b'{"ok":true,"result":{"pools":7}}\n', "invalid answer: not a snapshot"),
         (b'{"ok":true,"result":{"pools":[]}}\n', "its snapshot has version None, not 1"),
         (b'{"ok":true,"result":{"pools":[],"version":1}}\n', "a snapshot without 'pid'"),
-        (b"x" * 2_000_000, f"answered wrongly: more than {1024 * 1024} bytes"),
+        (b"x" * 2_000_000, f"invalid answer: more than {1024 * 1024} bytes"),
         (b'{"ok":true', "closed the connection without an answer"),
         (b"", "closed the connection without an answer"),
     ],
@@ -204,7 +204,7 @@ def merged(pool: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         ({"wait": None}, "a pool's 'wait' is not a JSON object"),
         ({"borrows": None}, "'borrows' is not a number"),
         ({"held": {"max": "1"}}, "a pool's 'held' whose 'max' is not a number"),
-        ({"alias": 1}, "'alias' is not a text"),
+        ({"alias": 1}, "'alias' is not a string"),
         ({"paused": "yes"}, "'paused' is not true or false"),
         ({"timeout": math.nan}, "'timeout' is not a number"),
         ({"wait": {"total": math.inf}}, "a pool's 'wait' whose 'total' is not a number"),
@@ -234,7 +234,7 @@ def test_wrong_pools(folder: Path, running: Path, change: dict[str, Any], error:
         ({"parent_pid": None}, "'parent_pid' is not a number"),
         ({"holders": {}}, "'holders' is not a list"),
         ({"holders": [1]}, "a holder is not a JSON object"),
-        ({"holders": [{"alias": "a", "name": "a", "thread": 3}]}, "'thread' is not a text"),
+        ({"holders": [{"alias": "a", "name": "a", "thread": 3}]}, "'thread' is not a string"),
     ],
 )
 def test_wrong_snapshots(folder: Path, change: dict[str, Any], error: str) -> None:
@@ -283,7 +283,7 @@ def test_an_endless_answer_is_bounded_in_time(folder: Path) -> None:
         started = monotonic()
         (report,) = collect(timeout=0.3)
         assert monotonic() - started < 10
-    assert report.error == "not answering within 0.3 s"
+    assert report.error == "no answer within 0.3 s"
 
 
 def test_both_sides_speak_the_same_version() -> None:

@@ -72,7 +72,7 @@ def test_resize(pool: Pool) -> None:
 
 def test_a_budget_is_changed_where_there_is_one(pool: Pool, make_wrapper: Any, folder: Any) -> None:
     (done,) = control("resize", pool.alias, budget=9)["done"]
-    assert "isn't set, so there is none to be changed" in done["error"]
+    assert "isn't set, so it can't be changed" in done["error"]
     shared = make_wrapper({"budget": 5}).pool
     assert said("resize", shared.alias, budget=7) == (
         "min_size 1 -> 1, max_size 5 -> 7, budget 5 -> 7, until the process ends"
@@ -140,8 +140,8 @@ WRONG = [
     ({"action": ["drain"], "alias": "default"}, "no action is named"),
     ({"action": None, "alias": "default"}, "no action is named"),
     ({"action": {}, "alias": "default"}, "no action is named"),
-    ({"action": "drain", "alias": None}, "'alias' is not a text"),
-    ({"action": "drain", "alias": ["default"]}, "'alias' is not a text"),
+    ({"action": "drain", "alias": None}, "'alias' is not a string"),
+    ({"action": "drain", "alias": ["default"]}, "'alias' is not a string"),
     ({"action": "resize", "alias": "default"}, "needs 'min_size', 'max_size' or 'budget'"),
     ({"action": "pause", "alias": "default", "max_size": 3}, "are for 'resize'"),
 ]

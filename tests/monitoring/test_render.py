@@ -112,7 +112,7 @@ def test_what_else_happened_in_words() -> None:
     said = [line for line in text.splitlines() if ": " in line]
     assert said == [
         "default: 3 exhausted, 2 connects failed, 1 reclaimed, 3 resets, held 20.0 on average, "
-        "of which the database worked 5.0."
+        "of which statements took 5.0."
     ]
 
 
@@ -190,7 +190,7 @@ def test_silent_processes_come_below_the_table() -> None:
     text = table([SILENT, report(14, BUSY)])
     above, below = text.split("\n\n")
     assert "14 gunicorn" in above
-    assert below == "Process 13: not answering within 1 s"
+    assert below == "Process 13: no answer within 1 s"
     assert table([SILENT]) == below
 
 
@@ -262,7 +262,7 @@ def test_json_has_raw_figures_with_units() -> None:
                 }
             ],
         },
-        {"pid": 13, "error": "not answering within 1 s"},
+        {"pid": 13, "error": "no answer within 1 s"},
     ]
 
 

@@ -1,4 +1,4 @@
-"""A process with one way to get connections, which tells what became of it in each situation.
+"""A process with one way to get connections, which reports the outcome in each situation.
 
 `SETTINGS` (JSON) has Django's settings, with an alias for each situation, so that each has a pool
 of its own; `SERVER` the server's address. With the argument `gevent`, threads are greenlets. Prints JSON.

@@ -1,4 +1,4 @@
-"""Celery's workers, with each kind of pool, on the engine; Celery's Django fixup is at work."""
+"""Celery's workers, with each kind of pool, on the engine, with Celery's Django fixup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Websockets by Channels: nothing ends them as a request ends, and yet they hold no connection."""
+"""Websockets by Channels: they have no end as a request has, and still hold no connection."""
 
 from __future__ import annotations
 

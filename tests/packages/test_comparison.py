@@ -1,4 +1,4 @@
-"""What docs/comparison.md says of ways to get connections, provoked on each of them for real.
+"""What docs/comparison.md says about ways to get connections, really provoked with each of them.
 
 Each works in a process of its own (see contender.py), with pools of one connection and a time
 limit of one second.

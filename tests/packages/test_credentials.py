@@ -1,4 +1,4 @@
-"""The providers of `credentials`, with the providers' own libraries, and no provider.
+"""The providers of `credentials`, with the clouds' own libraries but without the clouds.
 
 `credentials/aws_rds.py` signs here; `credentials/azure.py` and `credentials/google_cloud_sql.py` ask a
 server of ours.
@@ -129,7 +129,7 @@ def test_a_token_of_rds_may_be_for_another_endpoint_than_host() -> None:
 
 @pytest.mark.usefixtures("amazon")
 def test_a_region_that_nobody_knows_is_told() -> None:
-    with pytest.raises(Untold, match="boto3 knows no region; give 'region'"):
+    with pytest.raises(Untold, match="boto3 finds no region; give 'region'"):
         credentials({"provider": "aws_rds", "host": "db"})()
 
 

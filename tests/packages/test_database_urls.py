@@ -83,14 +83,14 @@ def test_a_pool_may_be_switched_off(parse: Parse) -> None:
     ("query", "said"),
     [
         ("pool.maxsize=3", "did you mean 'max_size'?"),
-        ("pool.max_size=abc", "['max_size'] is a text; give a whole number"),
+        ("pool.max_size=abc", "['max_size'] is a string; give a whole number"),
         ("pool.max_size=0", "['max_size'] is 0"),
         ("pool.timeout=-1", "['timeout'] is -1; give seconds"),
         (
             "pool.return_at=end",
-            "['return_at'] is another text; use one of 'request', 'transaction'",
+            "['return_at'] is another string; use one of 'request', 'transaction'",
         ),
-        ("pool.prewarm=yes", "['prewarm'] is another text; use one of False, True, 'wait'"),
+        ("pool.prewarm=yes", "['prewarm'] is another string; use one of False, True, 'wait'"),
         ("pool=20", "is 20; give a dict of options, True or False"),
     ],
 )
@@ -175,6 +175,6 @@ def test_check_names_what_is_wrong(library: str, database: dict[str, Any], tmp_p
     }
     assert (checked["3"].returncode, checked["abc"].returncode) == (0, 1)
     assert "no issues" in checked["3"].stdout
-    said = "(pooled_pg.E001) DATABASES['default']['OPTIONS']['pool']['max_size'] is a text"
+    said = "(pooled_pg.E001) DATABASES['default']['OPTIONS']['pool']['max_size'] is a string"
     assert said in checked["abc"].stdout
     assert "s3cret" not in checked["abc"].stdout

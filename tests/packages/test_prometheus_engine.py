@@ -1,4 +1,4 @@
-"""django-prometheus' mixin in front of our engine, in the very lines of the documentation."""
+"""django-prometheus's mixin in front of our engine, in the documentation's own lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentry's Django integration: it shows each borrow as it shows Django's connect()."""
+"""Sentry's Django integration: it shows each borrow the way it shows Django's connect()."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Other packages' own tests with our engine: none fails that passes with Django's own.
 
-suites/suites.toml says which, and what is known to fail. Their source distributions come from where
-pip gets packages; without it, these tests are skipped.
+suites/suites.toml says which, and what is known to fail. Their source distributions come from pip's
+package index; without one, these tests are skipped.
 """
 
 from __future__ import annotations

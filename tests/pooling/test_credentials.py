@@ -1,4 +1,4 @@
-"""What the option `credentials` takes; what becomes of it is in `tests/faults/test_credentials.py`."""
+"""What the option `credentials` accepts; `tests/faults/test_credentials.py` tests its use."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_port_may_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"provider": []}, "needs a 'provider'"),
         ({"provider": "file", "pth": "/x"}, r"\(file\) has an unknown argument; it takes 'path'"),
         ({"provider": "google_cloud_sql", "x": "y"}, "it takes none"),
-        ({"provider": "file", "path": ["x"]}, r"\(file\) has 'path' of type list; give a text"),
+        ({"provider": "file", "path": ["x"]}, r"\(file\) has 'path' of type list; give a string"),
         ({"provider": "file", "path": True}, "has 'path' of type bool"),
         ({"provider": "file", "path": ""}, "has 'path' of type str"),
         ({"provider": "file", 3: "x"}, "has an unknown argument"),
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_told(value: Any, said: str) -> None:
         ({"HOST": ""}, "needs the name of one endpoint"),
         ({"HOST": "/run/postgresql"}, "needs the name of one endpoint"),
         ({"HOST": "a,b"}, "needs the name of one endpoint"),
-        ({"USER": ""}, "needs the name of the database's user"),
+        ({"USER": ""}, "needs the database user's name"),
         ({"PORT": "5432,5433"}, "needs one port"),
     ],
     ids=str,

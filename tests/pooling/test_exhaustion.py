@@ -1,4 +1,4 @@
-"""What `exhaustion.py` says when `errors.py` is raised; of forks in `tests/faults/test_fork.py`."""
+"""What `exhaustion.py` says in the errors of `errors.py`; forks are in `tests/faults/test_fork.py`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_a_time_out() -> None:
     said = explain("default", "books", CONFIG, PoolTimeout(), [], 3, None)
     assert said == (
         f"Pool 'books' in process {os.getpid()}: no connection was free within 2.5 s (timeout). "
-        "0 of 4 (max_size) connections are in use, 3 borrowers wait. Look whether the server "
-        "and the network are slow to connect, or raise timeout in "
+        "0 of 4 (max_size) connections are in use, 3 borrowers wait. Check whether the server "
+        "or the network is slow to connect, or raise timeout in "
         "DATABASES['default']['OPTIONS']['pool']."
     )
 

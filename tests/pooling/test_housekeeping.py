@@ -1,4 +1,4 @@
-"""What is looked after from time to time; reclaiming and leaks are in `tests/faults/test_leases.py`."""
+"""A pool's regular chores; for reclaiming and leaks, see `tests/faults/test_leases.py`."""
 
 from __future__ import annotations
 

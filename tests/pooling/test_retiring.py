@@ -1,4 +1,4 @@
-"""Idle connections go when they are too old, or nobody needed them; those to be kept are replaced."""
+"""Idle connections go when too old, or when nobody needed them; up to `min_size` are replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pool's workers call of the site may raise anything: they must not die of it."""
+"""The site's code, called in a pool's workers, may raise anything: they must survive that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an interrupt lost is found; at which moments it may come, tests/faults/test_interrupts.py tries."""
+"""What an interrupt lost is found; tests/faults/test_interrupts.py tries when one may come."""
 
 from __future__ import annotations
 

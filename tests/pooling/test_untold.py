@@ -47,7 +47,7 @@ class Wants(Exception):
         (2.5, "2.5"),
         (float("inf"), "inf"),
         (10**5000, "a number of more than 18 digits"),
-        (SECRET, "a text"),
+        (SECRET, "a string"),
         ({"password": SECRET}, "of type dict"),
         ([SECRET], "of type list"),
         (SECRET.encode(), "of type bytes"),

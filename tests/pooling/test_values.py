@@ -1,4 +1,4 @@
-"""Values that can't work are refused by name; the largest that are taken work on a real pool."""
+"""Values that can't work are refused by name; the largest accepted ones work on a real pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types of PostGIS and other extensions, which each new session has to be told of, once."""
+"""The types of PostGIS and other extensions, which each new session has to learn, once."""
 
 from __future__ import annotations
 

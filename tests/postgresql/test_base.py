@@ -1,4 +1,4 @@
-"""The engine's names, and what packages see of it.
+"""The engine's names, and what packages see of them.
 
 All the doors: `base.py`, `introspection.py`, `postgresql/introspection.py`, `postgis/introspection.py`,
 `postgresql/postgis/base.py` and `postgresql/postgis/introspection.py`.

@@ -1,4 +1,4 @@
-"""What somebody who has just installed the package does: run in an environment with that alone.
+"""What somebody who has just installed the package does; runs in an environment with nothing else.
 
     python -I smoke.py VERSION DATABASE_URL
 

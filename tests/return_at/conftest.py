@@ -1,4 +1,4 @@
-"""Wrappers whose connection goes back early."""
+"""Wrappers whose connections go back early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With the last open cursor."""
+"""A connection goes back with the last open cursor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a connection goes back inside of a request, and after it."""
+"""When a connection goes back inside a request, and after it."""
 
 from __future__ import annotations
 

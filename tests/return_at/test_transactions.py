@@ -1,4 +1,4 @@
-"""With the end of its transaction, however that ends."""
+"""A connection goes back at the end of its transaction, however that ends."""
 
 from __future__ import annotations
 

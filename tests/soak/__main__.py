@@ -3,11 +3,11 @@
     python -m tests.soak --seconds 600 --threads 32 --seed 7
     python -m tests.soak --seconds 600 --budget
 
-Threads write rows, fail in the middle of it, spoil their sessions, keep what is psycopg's, hold
-connections for too long, die, fork and close the pool, while somebody kills their server's sessions
-and somebody else interrupts them. Every round of at most `ROUND` seconds ends with accounts that
+Threads write rows, fail halfway, spoil their sessions, keep psycopg's objects, hold connections for
+too long, die, fork and close the pool, while somebody kills their server's sessions and somebody
+else interrupts them. Every round of at most `ROUND` seconds ends with accounts that
 must be exact: of connections, of rows, of what was reclaimed. The exit code is 0 if all of them
-were. The seed decides who does what; when, the system decides.
+were. The seed decides who does what; the system decides when.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Owns what happened in one round, as the workers know it; judges nothing."""
+"""Keeps account of one round, as the workers know it; judges nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the accounts: whether pool, server and workers agree on what happened."""
+"""Audits the accounts: whether pool, server and workers agree on what happened."""
 
 from __future__ import annotations
 

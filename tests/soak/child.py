@@ -1,4 +1,4 @@
-"""Owns what a forked child does, and how it says what came of it."""
+"""What a forked child does, and how it reports the outcome."""
 
 from __future__ import annotations
 

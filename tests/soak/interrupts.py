@@ -1,9 +1,9 @@
-"""Owns interrupting a thread at any moment of its work, and at no other.
+"""Interrupts a thread at any moment of its work, and at no other.
 
-An exception that is raised in another thread arrives when that thread comes to it, which may be
-late: so there is one permit for each piece of work. Who takes it, the interrupter or the worker,
-decides, and a worker that finds it taken waits for what was sent. No lock with a `with`: it is just
-there that an interrupt would leave it locked.
+An exception that is raised in another thread arrives when that thread gets around to it, which may
+be late: so there is one permit for each piece of work. Whoever takes it, the interrupter or the
+worker, decides; a worker that finds it taken waits for what was sent. No lock with a `with`:
+that is where an interrupt would leave it locked.
 """
 
 from __future__ import annotations

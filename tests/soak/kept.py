@@ -1,4 +1,4 @@
-"""Owns what code may leave open of psycopg's, and keep: later it must be of no use."""
+"""psycopg's objects that code may leave open, and keep: they must be useless later."""
 
 from __future__ import annotations
 

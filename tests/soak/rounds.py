@@ -1,4 +1,4 @@
-"""Owns a round: lets workers work, has their sessions killed and their work interrupted."""
+"""Runs a round: lets workers work, has their sessions killed and their work interrupted."""
 
 from __future__ import annotations
 

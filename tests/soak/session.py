@@ -1,4 +1,4 @@
-"""Owns what a session is like when it is as good as new, and what spoils it."""
+"""What a session is like when it is as good as new, and what spoils it."""
 
 from __future__ import annotations
 

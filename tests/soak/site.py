@@ -1,4 +1,4 @@
-"""Owns the Django site whose pool is soaked."""
+"""The Django site whose pool is soaked."""
 
 from __future__ import annotations
 

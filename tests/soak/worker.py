@@ -1,4 +1,4 @@
-"""Owns what a worker does: one piece of work after the other, each with its account."""
+"""What a worker does: one piece of work after another, each with its account."""
 
 from __future__ import annotations
 

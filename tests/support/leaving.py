@@ -1,4 +1,4 @@
-"""Clients that leave a server while it works for them, and what that is to lead to."""
+"""Clients that leave a server while it works for them, and what should follow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = "tests.support.web.leaving"
 # What a statement of the views looks like to the server.
 SLEEPS = "state = 'active' AND query LIKE '%pg_sleep(%'"
 LOCKED = "wait_event = 'advisory'"
-GONE = "its client has gone after"
+GONE = "its client left after"
 
 # Seconds; the promise is about one, of a machine that has nothing else to do.
 SOON = 4

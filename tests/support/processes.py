@@ -1,4 +1,4 @@
-"""Running Python code with Django in a process of its own."""
+"""Runs Python code with Django in a process of its own."""
 
 from __future__ import annotations
 

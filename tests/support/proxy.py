@@ -1,4 +1,4 @@
-"""Owns a network between clients and a server that can fail: a TCP proxy in a thread."""
+"""A network between clients and a server that can fail: a TCP proxy in a thread."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ TLS = Path(__file__).with_name("tls")
 class Proxy:
     """Listens on `port` of 127.0.0.1 and forwards to another port there.
 
+    `hold`: new connections get nowhere before `resume`; those there are go on.
     `freeze`: no packet gets through any more, and nobody is told.
     `resume`: new connections get through. Those from before are forgotten, as a firewall or a
     load balancer forgets them: both ends believe in them, and neither hears of the other.
@@ -59,6 +60,9 @@ class Proxy:
     def connections(self) -> int:
         """How many connections it forwards; one that was closed, until both ends know."""
         return (len(self._ends) + 1) // 2
+
+    def hold(self) -> None:
+        self._loop.call_soon_threadsafe(self._forwards.clear)
 
     def freeze(self) -> None:
         self._run(self._freeze())

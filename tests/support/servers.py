@@ -1,4 +1,4 @@
-"""Starting web servers as their users do, asking them, and stopping them."""
+"""Starts web servers as their users do, sends them requests, and stops them."""
 
 from __future__ import annotations
 

@@ -97,6 +97,14 @@ def test_clients_that_leave(url: str, tmp_path: Path) -> None:
         assert_measured(outcome)
 
 
+def test_async_views(url: str, tmp_path: Path) -> None:
+    _, told = run(tmp_path, "ours_aio,bare_async", ["async"], DATABASE_URL=url)
+    assert len(told["cases"]) == 6
+    for case in told["cases"]:
+        for outcome in case["outcomes"].values():
+            assert_measured(outcome)
+
+
 def test_an_unknown_measure_is_refused() -> None:
     command = [sys.executable, "-m", "testproject.bench", "nonsense"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,7 @@
-"""Owns `manage.py poolctl`: an action in, what each process did out. Opens no pool or connection."""
+"""`manage.py poolctl`: passes an action to each process and prints what it did.
+
+Opens no pool or connection.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from ..arguments import check_alias, check_seconds
 
 class Command(BaseCommand):
     help = (
-        "Steer the connection pools of all live processes of this project: drain (replace all "
-        "connections), check (drop idle ones whose server doesn't answer), resize, pause (let "
+        "Control the connection pools of all live processes of this project: drain (replace all "
+        "connections), check (drop idle ones whose server doesn't answer), resize, pause (make "
         "borrowers wait), resume."
     )
-    # Nothing here depends on what they check, and an operator in a hurry is waiting.
+    # Needs nothing that system checks verify, and an operator in a hurry is waiting.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=tuple(ACTIONS))
-        parser.add_argument("alias", metavar="ALIAS", help="the pools of this database")
-        parser.add_argument("--pid", type=int, metavar="PID", help="in this process only")
+        parser.add_argument("alias", metavar="ALIAS", help="act on the pools of this database")
+        parser.add_argument("--pid", type=int, metavar="PID", help="act in this process only")
         parser.add_argument("--min-size", type=int, metavar="N", help="for resize")
         parser.add_argument("--max-size", type=int, metavar="N", help="for resize")
         parser.add_argument("--budget", type=int, metavar="N", help="for resize")
@@ -36,7 +39,7 @@ class Command(BaseCommand):
             type=float,
             default=5.0,
             metavar="SECONDS",
-            # Longer than poolstats: to check and to pause may take 2 s.
+            # Longer than for poolstats: check and pause may take 2 s.
             help="how long to wait for the processes' answers (default: 5)",
         )
 
@@ -47,7 +50,7 @@ class Command(BaseCommand):
             if not options["json"]:
                 database, folder = describe(request["alias"]), runtime_dir()
                 self.stdout.write(f"{options['action']} {database}, processes of {folder}")
-                self.stdout.flush()  # before it is done
+                self.stdout.flush()  # before the work begins
             answers = client.ask(request, timeout, pid)
         except RuntimeDirError as ex:
             raise CommandError(str(ex)) from ex
@@ -70,7 +73,7 @@ class Command(BaseCommand):
             process = "process" if pid is None else f"process {pid}"
             raise CommandError(
                 f"No live {process} of this deployment has a connection pool of database "
-                f"{describe(alias)}. Looked into {runtime_dir()}."
+                f"{describe(alias)}. Looked in {runtime_dir()}."
             )
 
 
@@ -80,19 +83,19 @@ def _request(options: dict[str, Any]) -> dict[str, Any]:
     names = ("min_size", "max_size", "budget")
     sizes = {name: options[name] for name in names if options[name] is not None}
     if action == "resize" and not sizes:
-        raise CommandError("Give resize a --min-size, a --max-size or a --budget.")
+        raise CommandError("resize needs --min-size, --max-size or --budget.")
     if action != "resize" and sizes:
         raise CommandError(f"--min-size, --max-size and --budget are for resize, not for {action}.")
     return {"request": "control", "action": action, "alias": alias, **sizes}
 
 
 def _told(answer: client.Answer) -> dict[str, Any]:
-    """Return one process' answer, ready for JSON; one that isn't what `control` returns is an error."""
+    """Return one process's answer, ready for JSON; an invalid one becomes an error."""
     if answer.result is None:
         return {"pid": answer.pid, "error": answer.error}
     process, done = answer.result.get("process"), answer.result.get("done")
     if not isinstance(process, str) or not isinstance(done, list) or not all(map(_is_pool, done)):
-        return {"pid": answer.pid, "error": "answered wrongly: not what was done to its pools"}
+        return {"pid": answer.pid, "error": "invalid answer: not what was done to its pools"}
     return {"pid": answer.pid, "process": process, "pools": done}
 
 

@@ -1,6 +1,6 @@
-"""Owns `manage.py poolstats`: options in, what was asked for out.
+"""`manage.py poolstats`: prints what its options ask for.
 
-Opens no pool, and no connection but the one that `--server` asks over.
+Opens no pool, and no connection except the one for `--server`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ...wrapper import PooledDatabaseMixin
 from ..arguments import check_alias, check_seconds
 
 _FORMATS = ("table", "json", "prometheus")
-# What can't be had together, and what of it makes no sense.
+# Options that exclude each other.
 _APART = (
     ("watch", "interval"),
     ("watch", "json"),
     ("watch", "prometheus"),
-    # Prometheus looks twice itself, and has no place for the rest.
+    # Prometheus computes its own intervals, and its format has no room for the rest.
     ("interval", "prometheus"),
     ("holders", "prometheus"),
     ("server", "prometheus"),
@@ -43,7 +43,7 @@ _HOLDERS_FOR_ADVICE = 100
 
 class Command(BaseCommand):
     help = "Show the connection pools of all live processes of this project."
-    # Nothing here depends on what they check, and an operator in a hurry is waiting.
+    # Needs nothing that system checks verify, and an operator in a hurry is waiting.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -53,13 +53,13 @@ class Command(BaseCommand):
             type=float,
             const=2.0,
             metavar="SECONDS",
-            help="show it again and again, with the figures of each interval (default: 2)",
+            help="refresh every SECONDS, with the figures of that interval (default: 2)",
         )
         parser.add_argument(
             "--interval",
             type=float,
             metavar="SECONDS",
-            help="look twice, and show the figures of the time between",
+            help="look twice, SECONDS apart, and show the figures of the time in between",
         )
         parser.add_argument(
             "--holders",
@@ -67,10 +67,10 @@ class Command(BaseCommand):
             type=int,
             const=10,
             metavar="N",
-            help="show also who holds connections longest, and where that code is (default: 10)",
+            help="also show who holds connections longest, and where that code is (default: 10)",
         )
         parser.add_argument(
-            "--server", action="store_true", help="show also what the server says about them"
+            "--server", action="store_true", help="also show what the server says about them"
         )
         parser.add_argument("--advise", action="store_true", help="say what to change, and why")
         parser.add_argument("--format", choices=_FORMATS, help="default: table")
@@ -89,7 +89,7 @@ class Command(BaseCommand):
         look = _Look(options)
         try:
             if options["watch"] is not None:
-                # Not self.stdout, which ends in a new line whatever is written.
+                # Not self.stdout, which adds a line end to whatever is written.
                 watch.watch(look.text, options.get("stdout") or sys.stdout, options["watch"])
                 return
             if options["interval"] is not None:
@@ -100,10 +100,10 @@ class Command(BaseCommand):
         except RuntimeDirError as ex:
             raise CommandError(str(ex)) from ex
         except BrokenPipeError:
-            # Whoever read has enough, as `head` has. Else Python fails when it flushes at exit.
+            # The reader has seen enough, like `head`. Without this, Python's flush at exit fails.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
         except KeyboardInterrupt:
-            pass  # in an interval, or before watch() could have it
+            pass  # during the interval, or before watch() could catch it
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ def _is_ours(alias: str) -> bool:
 
 
 class _Look:
-    """What is asked for, and what was seen of it last."""
+    """What the options ask for, and what the last look found."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
@@ -143,9 +143,9 @@ class _Look:
         self._seen_at = 0.0
 
     def take(self) -> tuple[list[ProcessReport], float | None]:
-        """Ask the processes; return their figures, and of how many seconds they are.
+        """Ask the processes; return their figures, and over how many seconds they ran.
 
-        The first time these run since each process' start, which is `None`.
+        The first time they run since each process started, which is `None`.
         """
         holders: int = self._options["holders"] or 0
         if self._options["advise"]:
@@ -158,7 +158,7 @@ class _Look:
         return watch.between(before, reports), self._seen_at - seen_at
 
     def shown(self) -> str:
-        """Look, and return it in the format that was asked for."""
+        """Look, and return the result in the format that was asked for."""
         if self._options["format"] == "json":
             return self._json()
         if self._options["format"] == "prometheus":
@@ -168,7 +168,7 @@ class _Look:
         return self.text()
 
     def text(self) -> str:
-        """Look, and return tables and texts."""
+        """Look, and return tables and sentences."""
         reports, seconds = self.take()
         period = f"of the last {seconds:.1f} s" if seconds is not None else render.SINCE_START
         blocks = [render.table(reports, self._database, period) or self._nothing()]

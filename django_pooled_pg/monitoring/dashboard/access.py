@@ -1,4 +1,4 @@
-"""Owns who may see the dashboard, and who may scrape its metrics."""
+"""Decides who may see the dashboard, and who may scrape its metrics."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from django.utils.crypto import constant_time_compare
 
 
 def people(request: HttpRequest) -> HttpResponseBase | None:
-    """Let staff in (`None`); who isn't logged in is sent to the login page, all others get a 403.
+    """Let staff in (`None`); send those who aren't logged in to the login page; others get a 403.
 
-    The login page is the admin's or, in a site without it, `LOGIN_URL`. Raises `PermissionDenied`.
+    The login page is the admin's or, on a site without it, `LOGIN_URL`. Raises `PermissionDenied`.
     """
     if _is_staff(request):
         return None
     if _user(request).is_authenticated:
         raise PermissionDenied
-    # Not at the top: it needs the app django.contrib.auth, which `metrics` does without.
+    # Imported here: it needs the app django.contrib.auth, which `metrics` does without.
     from django.contrib.auth.views import redirect_to_login
 
     return redirect_to_login(request.get_full_path(), _login_url())
 
 
 def scrapers(request: HttpRequest) -> HttpResponseBase | None:
-    """Let staff in, and the bearer token of `POOLED_PG_METRICS_TOKEN`; others get a 401 or 403.
+    """Let in staff, and the bearer token of `POOLED_PG_METRICS_TOKEN`; others get a 401 or 403.
 
-    With the right token nobody looks for a user: that works while the database doesn't. Raises
+    With the right token, no user is looked up, so that works while the database doesn't. Raises
     `PermissionDenied`.
     """
     expected = _token()
@@ -53,8 +53,8 @@ def scrapers(request: HttpRequest) -> HttpResponseBase | None:
 def _token() -> str | None:
     token = getattr(settings, "POOLED_PG_METRICS_TOKEN", None)
     if token is not None and not isinstance(token, str):
-        raise ImproperlyConfigured("POOLED_PG_METRICS_TOKEN must be a text, or None.")
-    # An empty one, as from an environment variable that isn't set, must open nothing.
+        raise ImproperlyConfigured("POOLED_PG_METRICS_TOKEN must be a string, or None.")
+    # An empty token, as from an environment variable that isn't set, must open nothing.
     return token or None
 
 

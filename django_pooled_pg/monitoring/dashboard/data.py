@@ -1,4 +1,4 @@
-"""Owns what the dashboard shows: gathers it. Knows no requests."""
+"""Gathers what the dashboard shows. Knows no requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOLDERS_OF_A_POOL = 10
 class View:
     """The pools at one moment (`time`: seconds since the epoch).
 
-    `server` has, by alias, the sides that are known; see `Servers`.
+    `server` maps aliases to those server sides that are known; see `Servers`.
     """
 
     time: float
@@ -33,7 +33,7 @@ class View:
 def look() -> View:
     """Ask all live processes, and the servers if it is time to.
 
-    Raises `RuntimeDirError` when the processes can't be found.
+    Raises `RuntimeDirError` if the processes can't be found.
     """
     _give_back()
     reports = client.collect(holders=_HOLDERS_OF_A_POOL)
@@ -45,8 +45,8 @@ def look() -> View:
 
 
 def _give_back() -> None:
-    # What the request borrowed to find its user: it would be shown among the holders, and
-    # nobody is to wait for it while processes are asked.
+    # What the request borrowed to find its user: otherwise it would appear among the holders, and
+    # nobody should wait for it while processes are asked.
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()

@@ -1,4 +1,4 @@
-"""Owns the page: what a view says, as HTML. What its script plots is in attributes `data-...`."""
+"""Renders the page: a view as HTML. Attributes `data-...` hold what its script plots."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _HOLDERS_SHOWN = 20
 
 
 def render(view: View | None, error: str = "") -> str:
-    """Return the page with `view`, or with the `error` why there is none."""
+    """Return the page with `view`, or with the `error` that says why there is none."""
     shown = _shown(view) if view is not None else {}
     return _engine().get_template("dashboard.html").render(Context({**shown, "error": error}))
 
 
 @cache
 def _engine() -> Engine:
-    # Of its own: it works whatever TEMPLATES says. (What is shown is escaped by `Context`.)
+    # An engine of its own works whatever TEMPLATES says. (`Context` escapes what is shown.)
     return Engine(dirs=[str(Path(__file__).with_name("templates"))])
 
 

@@ -1,4 +1,4 @@
-"""Owns what this process knows of the servers' side; asks each server now and then only."""
+"""Keeps what this process knows of the servers' side; asks each server only now and then."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from ...pooling import registry
 from ..server import AT_ONCE, ServerSide, server_side
 
 FRESH_SECONDS = 10.0
-# Answers that are quick are shown at once; others, the next time. For all servers together.
+# Quick answers are shown at once; others, the next time. For all servers together.
 PATIENCE_SECONDS = 0.5
 
 
 class Servers:
-    """What the servers said last, by alias."""
+    """The servers' latest answers, by alias."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew. In a forked child the lock may be held, and the threads are gone."""
+        """Start anew. In a forked child the lock may be held, and the threads don't exist."""
         # Guards what follows; notified when a server has answered.
         self._answered = threading.Condition()
         self._said: dict[str, ServerSide] = {}
         self._asked_at: dict[str, float] = {}
-        # Those to be asked, or being asked; of them, those whose turn is yet to come.
+        # Those to be asked, or being asked; the queue has those whose turn is yet to come.
         self._asking: set[str] = set()
         self._queue: deque[str] = deque()
         self._threads = 0
 
     def sides(self, aliases: Iterable[str]) -> dict[str, ServerSide]:
-        """Return what the servers of these aliases said last, of those that said anything.
+        """Return the latest answers of these aliases' servers, without those that have none yet.
 
-        Each is asked anew when that is older than `FRESH_SECONDS`: in threads, because a server
-        that can't be reached takes its time. Waits `PATIENCE_SECONDS` for all of them at most.
+        A server whose answer is older than `FRESH_SECONDS` is asked again: in a thread, because one
+        that can't be reached takes time. Waits at most `PATIENCE_SECONDS` for all of them together.
         """
         aliases = list(aliases)
         now = monotonic()

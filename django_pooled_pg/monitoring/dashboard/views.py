@@ -1,4 +1,4 @@
-"""Owns the dashboard's requests and responses: the page, metrics, and the page's files."""
+"""The dashboard's requests and responses: the page, metrics, and the page's files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .data import look
 
 logger = logging.getLogger(__name__)
 
-# The page's own: names of threads and processes are other people's text.
+# Only the page's own files: names of threads and processes are other people's text.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -41,19 +41,19 @@ def _guarded(
 ) -> Callable[[Callable[[], HttpResponse]], Callable[[HttpRequest], HttpResponseBase]]:
     """GET only, for those whom `refusal` lets in, kept by no cache, in no transaction.
 
-    The rules are the dashboard's own, so LoginRequiredMiddleware is told to leave it alone.
+    The dashboard has its own rules, so LoginRequiredMiddleware must leave it alone.
     """
 
     def decorate(answer: Callable[[], HttpResponse]) -> Callable[[HttpRequest], HttpResponseBase]:
         @transaction.non_atomic_requests
         @login_not_required
-        @cache_control(private=True, no_store=True)  # the first keeps Django's own cache away
+        @cache_control(private=True, no_store=True)  # `private` keeps Django's own cache away
         @require_GET
         def view(request: HttpRequest) -> HttpResponseBase:
             try:
                 return refusal(request) or answer()
             except PermissionDenied as ex:
-                # Not left to Django: what it makes of this would not say that nobody keeps it.
+                # Not left to Django: its response wouldn't forbid caching.
                 refused: HttpResponseBase = permission_denied(request, ex)
                 return refused
 
@@ -65,7 +65,7 @@ def _guarded(
 
 @_guarded(people)
 def page() -> HttpResponse:
-    """The dashboard; its script asks for it again and again, to show what is new."""
+    """The dashboard; its script requests it repeatedly, to show what is new."""
     try:
         text, status = html.render(look()), 200
     except RuntimeDirError as ex:
@@ -80,7 +80,7 @@ def metrics() -> HttpResponse:
         text, status = prometheus.exposition(client.collect()), 200
     except RuntimeDirError as ex:
         text, status = _no_answers(ex) + "\n", 503
-    return HttpResponse(text, status=status, content_type=prometheus.CONTENT_TYPE)
+    return HttpResponse(text, status=status, content_type=prometheus.PROMETHEUS_CONTENT_TYPE)
 
 
 @cache
@@ -93,7 +93,7 @@ def _asset(name: str) -> bytes:
 @require_GET
 @etag(lambda request, name: f'"{hashlib.sha256(_asset(name)).hexdigest()[:16]}"')
 def asset(request: HttpRequest, name: str) -> HttpResponse:
-    """The page's script and style. Nothing in them is secret: who asks isn't asked who they are."""
+    """The page's script and style. They hold no secrets, so anybody may have them."""
     headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     return HttpResponse(_asset(name), content_type=_TYPES[name], headers=headers)
 

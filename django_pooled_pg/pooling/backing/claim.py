@@ -1,6 +1,6 @@
-"""Owns a borrower's place in the queue for a connection.
+"""A borrower's place in the queue for a connection.
 
-With `base.py` and `null.py` all that relies on psycopg_pool's private names: here on its
+Like `base.py` and `null.py`, relies on psycopg_pool's private names: here on its
 `WaitingClient`, of which `conn`, `error`, `set` and `fail` are used.
 """
 
@@ -17,15 +17,16 @@ from ..work import work
 
 
 class Claim(WaitingClient[Connection]):
-    """A borrower's place in the queue, which an interrupt at any moment can't break.
+    """A borrower's place in the queue, which no interrupt can break.
 
-    psycopg_pool's own waits on a `threading.Condition`, which an interrupt (Ctrl-C, a task's
-    time limit) may leave locked, and with it the pool. One that timed out or was interrupted
-    must also leave the queue: it would count for `max_waiting`, or be handed a connection.
+    psycopg_pool's own waits on a `threading.Condition`. An interrupt (Ctrl-C, a task's time
+    limit) may leave that locked, and the pool with it. A borrower that timed out or was
+    interrupted must also leave the queue: it would count for `max_waiting`, or be handed a
+    connection.
     """
 
     def __init__(self) -> None:
-        # Not super's, which makes that condition.
+        # Without super().__init__(), which makes that condition.
         self.conn = self.error = None
         self.thread_id = threading.get_ident()
         # Guards the choice between `conn` and `error`, of which only one is ever set.
@@ -70,12 +71,12 @@ class Claim(WaitingClient[Connection]):
             return False
 
     def _wake_up(self) -> bool:
-        """Let the borrower go on; tell whether it is there."""
+        """Let the borrower go on; tell whether it still exists."""
         self._settled.release()
         return True
 
     def stop(self) -> None:
-        """Let the borrower wait no more. Called by the thread that watches its work."""
+        """End the borrower's wait. Called by the thread that watches its work."""
         self.fail(NotWanted())
 
     def is_running(self) -> bool:
@@ -92,11 +93,11 @@ class Claim(WaitingClient[Connection]):
 
 
 class NotWanted(PoolTimeout):
-    """Tells a borrower that waits that its work isn't wanted any more; never leaves the pool."""
+    """Tells a waiting borrower that its work isn't wanted any more; never leaves the pool."""
 
 
 class ConnectFailed(Exception):
-    """Carries the error of a failed connect to a borrower that waits; never leaves the pool."""
+    """Carries the error of a failed connect to a waiting borrower; never leaves the pool."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))

@@ -1,6 +1,6 @@
-"""Owns the psycopg_pool that keeps nothing, for `"class": "null"`; and the choice between the two.
+"""The psycopg_pool that keeps nothing, for `"class": "null"`; and the choice between the two.
 
-Uses psycopg_pool's private names as `base.py` does, and of `NullConnectionPool` also
+Uses the private names that `base.py` lists, and of `NullConnectionPool` also
 `_get_ready_connection`, `_connect` and `AddConnection`.
 """
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class NullBacking(SharingBacking, NullConnectionPool[Connection]):
-    """A `NullConnectionPool`: limits and queues, but keeps no idle connection."""
+    """A `NullConnectionPool`: it limits and queues, but keeps no idle connection."""
 
     def borrow(self, timeout: float) -> Connection:
-        """Connect, if there may be one more; else wait for one that comes back.
+        """Connect if there may be one more; otherwise wait for one that comes back.
 
         psycopg_pool connects with its lock held: while a server doesn't answer, each borrower
         would wait for all those before it. Raises what `Backing.borrow` raises, and whatever the
@@ -43,7 +43,7 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
         with self._lock:
             self._check_open_getconn()
             room = self.max_size == 0 or self._nconns < self.max_size
-            # Not a new one, which an interrupt here could lose: that a worker gets.
+            # Not a new slot, which an interrupt here could lose: a worker gets those.
             slot = slots.take_spare() if room and slots is not None else None
             room = room and (slot is not None or slots is None)
             self._nconns += room
@@ -87,19 +87,19 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
             raise TooManyRequests(f"{len(self._waiting)} borrowers wait already")
 
     def take_idle(self) -> None:
-        """There are none."""
+        """There are no idle ones."""
 
     def put_clean(self, connection: Connection, now: float) -> bool:
         return False
 
     def fill(self) -> None:
-        """Nothing to fill."""
+        """There is nothing to fill."""
 
     def drop(self, connection: Connection) -> None:
-        """Close a connection that is lent, and make one in its place if somebody waits."""
+        """Close a lent connection, and open one in its place if somebody waits."""
         with self._lock:
             if self._take_off(connection):
-                # At once, not one after the other, which is how pools grow.
+                # At once; pools otherwise grow one connection at a time.
                 if self._waiting and not 0 < self._max_size < self._nconns:
                     self.run_task(AddConnection(self))
                 else:
@@ -107,8 +107,8 @@ class NullBacking(SharingBacking, NullConnectionPool[Connection]):
         connection.close()
 
     def _grow(self) -> None:
-        # psycopg_pool's null pools never grow: those who wait when there is suddenly room (the
-        # limit was raised, a connection was dropped) would wait for the next return.
+        # psycopg_pool's null pools never grow: if room appears (the limit was raised, a connection
+        # was dropped), those who wait would still wait for the next return.
         with self._lock:
             if self._waiting:
                 ConnectionPool._maybe_grow_pool(self)
@@ -124,7 +124,7 @@ def make_backing(
     lock: threading.RLock,
     slots: Slots | None = None,
 ) -> AnyBacking:
-    """Make a pool that isn't open yet; `connector` is what it calls `connect` of."""
+    """Make a pool that isn't open yet; it connects by calling `connector.connect`."""
     backing = (NullBacking if config.pool_class == "null" else Backing)(
         connection_class=connector,
         min_size=config.min_size,

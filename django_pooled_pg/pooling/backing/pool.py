@@ -1,6 +1,6 @@
-"""Owns psycopg_pool's usual pool, as ours: it connects when somebody asks for a connection.
+"""psycopg_pool's usual pool as we use it: it connects when somebody asks for a connection.
 
-Which of psycopg_pool's private names it uses, and why, is said in `base.py`.
+`base.py` says which of psycopg_pool's private names it uses, and why.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class ShortBackoff(AttemptWithBackoff):
     """Wait 0.1 s after the first failure, then longer, but never over a second.
 
     psycopg_pool doubles its delay without a limit: after an outage of five minutes it would
-    sleep for minutes while the server is there again.
+    sleep for minutes although the server is back.
     """
 
     INITIAL_DELAY = 0.1
@@ -38,7 +38,7 @@ class Backing(SharingBacking):
         idle = self._pool
         if not idle:
             return None
-        # Its session is the warmest; the others grow old enough to be closed.
+        # Its session is the warmest; the others get old enough to be closed.
         connection = idle.pop()
         if len(idle) < self._nconns_min:
             self._nconns_min = len(idle)
@@ -46,9 +46,9 @@ class Backing(SharingBacking):
         return connection
 
     def put_clean(self, connection: Connection, now: float) -> bool:
-        """Put a connection that is open and clean among the idle ones; `now` is `time.monotonic()`.
+        """Put a clean, open connection back; `now` is `time.monotonic()`.
 
-        Called with the lock held. Returns `False`, and does nothing, where it has to go.
+        Called with the lock held. Returns `False`, and does nothing, if it has to be closed.
         """
         if (
             self._closed
@@ -67,8 +67,8 @@ class Backing(SharingBacking):
         return True
 
     def _start_initial_tasks(self) -> None:
-        # Nothing is connected yet: the first borrower (or `fill`) starts the growth, which
-        # goes on up to min_size by itself.
+        # Nothing is connected yet: the first borrower (or `fill`) starts the growth, which then
+        # continues up to min_size by itself.
         self._nconns = self._nconns_min = 0
         self.run_task(Schedule(self, ShrinkPool(self), self.max_idle))
 

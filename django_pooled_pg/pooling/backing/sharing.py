@@ -1,6 +1,6 @@
-"""Owns how a backing gives connections up to other processes of its budget, and grows by theirs.
+"""How a backing gives connections up to other processes of its budget, and grows by theirs.
 
-Uses psycopg_pool's private names as `base.py` does.
+Uses the private names that `base.py` lists.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class SharingBacking(BaseBacking):
-    """What both kinds of psycopg_pool can do where they share a budget."""
+    """What both kinds of psycopg_pool can do when they share a budget."""
 
     # Where each connection gets its slot of the budget; `None` without a budget.
     slots: Slots | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The limit that was set: `_max_size` is less while connections are promised to others.
+        # The configured limit: `_max_size` is lower while connections are promised to others.
         self._most = self._max_size
-        # How many connections are given up to others as they are returned. Guarded by the lock.
+        # How many connections are to be given up to others on their return. Guarded by the lock.
         self._promised = 0
-        # Whether there was no slot, so that whoever looks for one makes it grow. Guarded by the lock.
+        # Whether no slot was left; whoever finds one makes the pool grow. Guarded by the lock.
         self._lacks_slots = False
 
     def resize_to(self, min_size: int, max_size: int) -> list[Connection]:
@@ -73,7 +73,7 @@ class SharingBacking(BaseBacking):
             super()._maybe_grow_pool()
 
     def wanted(self) -> int:
-        """Return how many connections would be lent at once, were they made."""
+        """Return how many more connections would be lent at once."""
         with self._lock:
             wanted = min(len(self._waiting), self._room())
             self._lacks_slots = self._lacks_slots and wanted > 0
@@ -88,7 +88,7 @@ class SharingBacking(BaseBacking):
         return self._nconns - len(self._pool)
 
     def grow(self, slots: int) -> None:
-        """Make connections for those who wait, as many as there are slots at the most."""
+        """Open connections for those who wait, at most one per slot."""
         with self._lock:
             if self._closed:
                 return
@@ -97,7 +97,7 @@ class SharingBacking(BaseBacking):
                 self.run_task(AddConnection(self))
 
     def promise(self, returns: int) -> None:
-        """Give that many connections up as they are returned, in place of those promised before."""
+        """Give up that many connections on their return; replaces any earlier promise."""
         with self._lock:
             if not returns and self._max_size == self._most:
                 return
@@ -110,9 +110,9 @@ class SharingBacking(BaseBacking):
     def give_up_idle(
         self, count: int, keep: int, may_go: Callable[[Connection], bool]
     ) -> list[Connection]:
-        """Return idle connections, which count no more, to be closed; `keep` are kept.
+        """Return idle connections to be closed, which are no longer counted; `keep` stay.
 
-        `may_go` is called with the lock held: it must not wait.
+        `may_go` is called with the lock held, so it must not wait.
         """
         with self._lock:
             return self._give_up_idle(min(count, self._nconns - keep), may_go)
@@ -136,5 +136,5 @@ class SharingBacking(BaseBacking):
             return self._pool[-1] if self._pool else None
 
     def made_at(self, connection: Connection) -> float:
-        """Return when a connection was made, a `time.monotonic()` reading."""
+        """Return when a connection was opened, a `time.monotonic()` reading."""
         return float(connection._created_at)

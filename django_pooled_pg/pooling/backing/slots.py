@@ -1,4 +1,4 @@
-"""Owns what a backing asks of the budget, which is above it."""
+"""What a backing asks of the budget, which is above it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..config import Connection
 
 
 class Slot:
-    """The right to make one connection; nobody's any more when nobody refers to it."""
+    """The right to open one connection; it lapses when nobody refers to it."""
 
     __slots__ = ("__weakref__",)
 
@@ -17,7 +17,7 @@ class Slots(Protocol):
     """Where a backing's connections get their slots."""
 
     def take(self) -> Slot | None:
-        """Return a slot; `None` where there is none. To be called in a worker, which no interrupt reaches."""
+        """Return a slot, or `None`. Call it in a worker, which no interrupt reaches."""
 
     def want(self) -> bool:
         """Note that one was missing: `SharingBacking.grow` is called when there is one.
@@ -26,10 +26,10 @@ class Slots(Protocol):
         """
 
     def take_spare(self) -> Slot | None:
-        """Return a slot that this process has already; may be called by a borrower."""
+        """Return a slot that this process already has; a borrower may call it."""
 
     def settle(self, slot: Slot) -> None:
-        """Note that the connection was made, and has its slot now, or could not be made."""
+        """Note that the connection was opened and now has its slot, or couldn't be opened."""
 
     def give_up(self, connection: Connection) -> None:
-        """Close a connection that counts no more, and let another process have its slot."""
+        """Close a connection that is no longer counted, and let another process have its slot."""

@@ -1,8 +1,8 @@
-"""Owns telling that an installed psycopg_pool or psycopg isn't one that this package knows.
+"""Detects an installed psycopg_pool or psycopg that this package doesn't know.
 
-Both are upgraded without asking us, and their private names may move in any release: that has to
-be said in words, and not by an AttributeError in the midst of a request. What each name is for:
-`base.py` and `null.py`, and `session/` for psycopg's.
+Both are upgraded without asking us, and their private names may move in any release. That must
+raise a clear error, not an AttributeError in the middle of a request. `base.py` and `null.py`, and
+`session/` for psycopg's names, say what each is for.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-# The versions that were read; pyproject.toml says the same.
+# The versions whose source was read; pyproject.toml says the same.
 READ = {
     "psycopg_pool": "psycopg-pool>=3.3.3,<3.4",
     "psycopg": "psycopg>=3.2",
 }
 
-# Classes, by their module, with the parameters of their methods.
+# Classes by module, with the parameters of their methods.
 CLASSES: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "psycopg_pool.base": {
         "AttemptWithBackoff": {"__init__": ("timeout",), "update_delay": ("now",)},
@@ -65,7 +65,7 @@ POOL = (
     "_waiting",
     "_workers",
 )
-# Attributes of a connection that psycopg has just made.
+# Attributes of a new psycopg connection.
 CONNECTION = (
     "_autocommit",
     "_begin_statement",
@@ -87,7 +87,7 @@ CONNECTION = (
 
 
 def check_classes() -> None:
-    """Raise `ImproperlyConfigured` if a class that ours extend isn't there: before they are made."""
+    """Raise `ImproperlyConfigured` if a base class is missing; call it before subclassing."""
     for module, classes in CLASSES.items():
         for name in classes:
             _class(module, name)

@@ -1,8 +1,8 @@
-"""Owns what a pool's workers do for us, and how many there are: the busy ones, and one that waits.
+"""What a pool's workers do for us, and how many there are: the busy ones, and one that waits.
 
-psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that connects
-or resets, and one so that nothing has to wait behind it. Uses psycopg_pool's private names as
-`base.py` says.
+psycopg_pool starts `num_workers` with the pool. Most pools never need more than two: one that
+connects or resets, and one so that nothing has to wait behind it. Uses the private names that
+`base.py` lists.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..config import Connection
 
 
 class Call(MaintenanceTask):
-    """Whatever is to be done in a worker thread, also when the pool is being closed."""
+    """Any task for a worker thread; it runs even if the pool is being closed."""
 
-    # Until then it is in the queue, or a worker has it; or nobody, and it is no more.
+    # While false, it is in the queue or a worker has it; or nobody does, and it no longer exists.
     is_done = False
-    # When a worker took it from there, by `time.monotonic()`.
+    # When a worker took it from the queue, by `time.monotonic()`.
     since: float | None = None
-    # Whether it was logged for taking long.
+    # Whether the log has reported it for taking long.
     reported = False
 
     def __init__(
@@ -45,21 +45,21 @@ class Call(MaintenanceTask):
             self.is_done = True
 
     def _run(self, pool: ConnectionPool[Any]) -> None:
-        raise NotImplementedError  # run() is all there is
+        raise NotImplementedError  # run() does everything
 
 
 class Tasks(SimpleQueue[MaintenanceTask]):
-    """The queue of a pool's workers, which calls for another one when the last takes a task.
+    """The queue of a pool's workers, which hires another one when the last takes a task.
 
-    psycopg_pool's own has locks that an interrupt of a borrower may leave locked, and with them all
-    workers. Here, what borrowers call is written in C; `get` is for workers, which no interrupt
-    reaches.
+    An interrupt of a borrower may leave the locks of psycopg_pool's own queue held, which would
+    block all workers. Here, what borrowers call is written in C; `get` is for workers, which no
+    interrupt reaches.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # The workers that wait, or are about to. A set, whose operations are atomic: of two that take
-        # a task at once, one finds it empty.
+        # The workers that wait, or are about to. A set's operations are atomic: of two workers that
+        # take a task at once, one finds it empty.
         self.waiting: set[Thread] = set()
 
     def get(self, block: bool = True, timeout: float | None = None) -> MaintenanceTask:
@@ -67,7 +67,7 @@ class Tasks(SimpleQueue[MaintenanceTask]):
         self.waiting.add(worker)
         task = super().get(block, timeout)
         self.waiting.discard(worker)
-        # Before the task is begun.
+        # Before the task begins.
         if not self.waiting and _takes_time(task) and (pool := task.pool()) is not None:
             hire(pool)
         return task
@@ -87,15 +87,15 @@ def hire(pool: Any) -> None:
             return
         name = f"{pool.name}-worker-{len(workers)}"
         worker = Thread(target=pool.worker, args=(pool._tasks,), name=name, daemon=True)
-        # Here, where close() counts whom it tells to stop.
+        # Added with the lock held, since close() counts whom to stop.
         workers.append(worker)
     waiting = pool._tasks.waiting
     waiting.add(worker)
     try:
         worker.start()
     except RuntimeError:
-        # No more threads, be it for a limit or because the interpreter exits. Those there are go
-        # on, and it is tried again.
+        # No more threads, because of a limit or because the interpreter exits. The existing ones go
+        # on, and the next task tries again.
         waiting.discard(worker)
         with pool._lock:
             workers.remove(worker)

@@ -2,5 +2,5 @@
 
 Each connection needs a slot, which is a lock on a byte of a file (`slots.py`). A pool with a budget
 is a member of it (`member.py`), tells the others what it has and wants (`records.py`), and gives
-connections up to them by the rules of `sharing.py`. Where the server itself is full, `fullness.py`.
+connections up to them by the rules of `sharing.py`. `fullness.py` deals with a full server.
 """

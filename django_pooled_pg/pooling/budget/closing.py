@@ -1,4 +1,4 @@
-"""Owns closing connections so that their sessions have ended when their slots are free again."""
+"""Closes connections so that their sessions have ended before their slots are free again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import psycopg
 
 from ..config import Connection
 
-# Seconds for all of them. A session that takes longer ends by itself.
+# Seconds for all of them together. A session that takes longer ends by itself.
 _LIMIT = 1.0
 
 
 def closed_one_by_one(connections: Iterable[Connection]) -> Iterator[Connection]:
-    """Close connections; yield each when the server has closed it, too.
+    """Close connections; yield each once the server has closed it, too.
 
-    A session lives on for a moment when its client has gone, and counts for the server's limits.
+    A session lives on for a moment after its client has gone, and counts for the server's limits.
     """
     sockets = {connection: _close(connection) for connection in connections}
     deadline = monotonic() + _LIMIT
@@ -34,7 +34,7 @@ def closed_one_by_one(connections: Iterable[Connection]) -> Iterator[Connection]
 
 
 def _close(connection: Connection) -> int | None:
-    """Close it; return a descriptor of its socket that is open yet, to be closed."""
+    """Close it; return an open duplicate of its socket's descriptor, to be closed."""
     try:
         socket = os.dup(connection.pgconn.socket)
     except (psycopg.Error, OSError):  # it was closed already, or no descriptor is left
@@ -50,5 +50,5 @@ def _wait_for_end(socket: int, deadline: float) -> None:
         try:
             if not os.read(socket, 4096):
                 return
-        except OSError:  # it was reset, which is an end, too
+        except OSError:  # a reset connection is an end, too
             return

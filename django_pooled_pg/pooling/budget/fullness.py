@@ -1,4 +1,4 @@
-"""Owns telling how full the server is: by what it says when it refuses, and by asking it."""
+"""Tells how full the server is: from its refusals, and by asking it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import psycopg
 from ..config import Connection
 from ..session.liveness import exchange
 
-# Of SQLSTATE 53300, which libpq doesn't tell of a connect that failed; and PgBouncer's.
-# In English, as servers have it unless lc_messages says otherwise.
+# The texts of SQLSTATE 53300, a code that libpq doesn't report for a failed connect; and
+# PgBouncer's. In English, as servers send them unless lc_messages says otherwise.
 _REFUSALS = (
     "too many connections",
     "too many clients",
@@ -16,8 +16,8 @@ _REFUSALS = (
     "no more connections allowed",
 )
 
-# The fewest that are still allowed, by the limits for the role, the database and all. Every role may
-# read these. As in `monitoring/server.py`: what kind a session of another role is, is hidden.
+# The room left, by the tightest of the limits for the role, the database and the server. Every
+# role may read these. As in `monitoring/server.py`, other roles' sessions hide their kind.
 _ROOM = b"""
 SELECT min(room - allowed / 20) FROM (
   SELECT rolconnlimit AS allowed, rolconnlimit - (
@@ -41,19 +41,19 @@ SELECT min(room - allowed / 20) FROM (
 
 
 def says_full(error: BaseException) -> bool:
-    """Tell whether the server, or PgBouncer, refused a connection for want of room."""
+    """Tell whether the server, or PgBouncer, refused a connection because it has no room."""
     return any(refusal in str(error) for refusal in _REFUSALS)
 
 
 def missing_room(connection: Connection) -> int:
-    """Ask the server how many sessions it has too many, to have a little room; 0: it isn't full.
+    """Ask the server by how many sessions it is too full; 0: it has a little room.
 
-    A little room is 5 % of what is allowed, and at least one session. Raises `psycopg.Error`, and
-    `TimeoutError`; after either the connection is good for nothing but closing.
+    A little room is 5 % of what is allowed, and at least one session. Raises `psycopg.Error` and
+    `TimeoutError`; after either, the connection can only be closed.
     """
     try:
         (result,) = exchange(connection, _ROOM)
     except psycopg.ProgrammingError:
-        return 0  # not PostgreSQL, or one whose catalogs are closed
+        return 0  # not PostgreSQL, or its catalogs are closed to us
     room = result.get_value(0, 0)
     return max(0, 1 - int(room)) if room is not None else 0

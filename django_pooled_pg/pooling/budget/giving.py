@@ -1,4 +1,4 @@
-"""Owns giving connections up: to members that want them, and to others where the server is full."""
+"""Gives connections up: to members that want them, and to others when the server is full."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .sharing import claims_of, gift_of, limit_of
 
 logger = logging.getLogger(__name__)
 
-# Seconds. A connection is idle for others when it was for so long; one that is new, when it was idle
-# for longer; and where the server is full, for longer yet.
+# Seconds of idleness after which a connection may go to others; for a new connection it takes
+# longer, and for the sake of a full server, longer still.
 _IDLE = 0.02
-# For one of a member that has lent none now.
+# For a connection of a member that lends none now.
 _IDLE_AT_REST = 0.005
 _NEW = 1.0
 _NEW_IDLE = 0.1
 _UNUSED = 1.0
-# Who has lent a connection so lately is busy.
+# A member that lent a connection this recently is busy.
 _LATELY = 0.1
-# Between two looks at how full the server is, of all members.
+# Between two looks at how full the server is, over all members.
 _LOOK_EVERY = 1.0
 
 
@@ -37,7 +37,7 @@ class Giving:
 
     def __init__(self, pool_name: str) -> None:
         self._pool_name = pool_name
-        # Whether it has idle connections that are wanted, but were used just now or are new.
+        # Whether it has idle connections that are wanted, but were just used or are new.
         self.has_more_soon = False
         # Since when another one has been giving, whenever this one looked.
         self._barred_since = inf
@@ -45,10 +45,10 @@ class Giving:
         self._said: set[str] = set()
 
     def tell(self, membership: Membership, record: Record) -> None:
-        """Tell the others; where that can't be done, this member is none to be shared with."""
+        """Tell the others; if that fails, nobody shares with this member."""
         try:
             membership.tell(record)
-        except OSError as ex:  # a disk that is full; locks need no place on it
+        except OSError as ex:  # a full disk; locks need no space on it
             self._say("Pool %r: can't tell others what it needs of their budget: %s", ex)
 
     def busy(self, backing: AnyBacking | None) -> int:
@@ -66,7 +66,7 @@ class Giving:
         me: Record,
         records: list[Record],
     ) -> tuple[list[Connection], bool]:
-        """Return connections to be closed, and whether others want more that are to come."""
+        """Return connections to be closed, and whether others want more, which are to follow."""
         self._compare(records)
         self.has_more_soon = False
         if backing is None:
@@ -91,7 +91,7 @@ class Giving:
                 membership.file.unlock_giving()
 
     def _given(self, membership: Membership, backing: AnyBacking, me: Record) -> list[Connection]:
-        # Anew: another one may just have given what was wanted.
+        # Read anew: another member may just have given what was wanted.
         now = monotonic()
         gift = gift_of(me, membership.records(), now)
 
@@ -111,7 +111,7 @@ class Giving:
     def _make_room(
         self, membership: Membership, backing: AnyBacking, me: Record, records: list[Record]
     ) -> list[Connection]:
-        """Give up what idles where the server is nearly full, as other hosts may need it."""
+        """Give up idle connections if the server is nearly full: other hosts may need them."""
         now = monotonic()
         if max(record.looked_at for record in records) > now - _LOOK_EVERY:
             return []
@@ -147,13 +147,13 @@ class Giving:
     def _compare(self, records: list[Record]) -> None:
         if len({record.limit for record in records}) > 1:
             self._say(
-                "Pool %r: processes have different budgets; the smallest counts, which is %s",
+                "Pool %r: processes have different budgets; the smallest counts: %s",
                 limit_of(records),
             )
         if sum(record.min_size for record in records) > limit_of(records):
             self._say(
                 "Pool %r: 'min_size' of all processes together is more than the budget of %s: "
-                "those that idle keep less",
+                "idle processes keep fewer connections",
                 limit_of(records),
             )
 

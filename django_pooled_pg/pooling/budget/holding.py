@@ -1,7 +1,7 @@
-"""Owns the slots that one pool has: takes them, uses them, lets them go.
+"""Tracks the slots that one pool has: takes them, uses them, lets them go.
 
-How many it needs is never counted, but seen: one for each of its connections that is open, and one
-for each that is being made or closed. What an interrupt, an error or a callback does can't make that
+It never keeps a count of how many it needs, but looks: one for each of its connections that is
+open, and one for each that is being opened or closed. No interrupt, error or callback can make that
 wrong.
 """
 
@@ -17,25 +17,25 @@ from ..process.locks import Lock
 from .closing import closed_one_by_one
 from .slots import MEMBERS, SlotFile, free_bytes
 
-# Seconds in which a worker begins to make a connection that it was told to.
+# Seconds within which a worker begins to open a connection it was told to open.
 _EXPECTED = 1.0
 
 
 class Holding:
     """The slots of one pool; `open_connections` returns those that are open, wherever they are.
 
-    What takes or lets go is called by one thread at a time, and by no borrower.
+    Methods that take slots or let them go are called by one thread at a time, and by no borrower.
     """
 
     def __init__(self, open_connections: Callable[[], Collection[Connection]]) -> None:
         self._open_connections = open_connections
-        # Guards what follows; held for moments. Never call a backing with it.
+        # Guards what follows; held for moments. Never call a backing while holding it.
         self._lock = Lock()
         # Bytes of the file that are locked for this pool.
         self._bytes: set[int] = set()
-        # Connections that are being made or closed.
+        # Connections that are being opened or closed.
         self._under_way: WeakSet[Slot] = WeakSet()
-        # Slots for connections that workers are about to make, and since when.
+        # Slots for connections that workers are about to open, and since when.
         self._expected, self._expected_at = 0, 0.0
 
     def __len__(self) -> int:
@@ -48,16 +48,16 @@ class Holding:
 
     @property
     def under_way(self) -> int:
-        """How many connections are being made or closed."""
+        """How many connections are being opened or closed."""
         return len(self._under_way)
 
     @property
     def spare(self) -> int:
-        """How many slots it has for connections that nobody is about to make."""
+        """How many slots it has for connections that nobody is about to open."""
         return len(self._bytes) - self.used - self._expected
 
     def use_spare(self) -> Slot | None:
-        """Return a slot for a connection to be made, if it has one. May be called by a borrower."""
+        """Return a slot for a connection to be opened, if there is one. A borrower may call it."""
         with self._lock:
             if len(self._bytes) <= self.used:
                 return None
@@ -67,17 +67,17 @@ class Holding:
             return slot
 
     def settle(self, slot: Slot) -> None:
-        """Note that the connection was made, or could not be made. May be called by a borrower."""
+        """Note that the connection was opened, or couldn't be. A borrower may call it."""
         with self._lock:
             self._under_way.discard(slot)
 
     def expect(self, connections: int) -> None:
-        """Keep slots for connections that workers are told to make."""
+        """Keep slots for connections that workers were told to open."""
         self._expected, self._expected_at = connections, monotonic()
 
     def take(self, file: SlotFile, limit: int) -> bool:
-        """Take a slot if one is free; tell whether it was."""
-        # Above the limit: the budget was made smaller, and there are more than that yet.
+        """Take a slot if one is free; tell whether one was."""
+        # Locks above the limit: the budget was lowered, and more slots than that are still taken.
         if file.is_locked(limit, MEMBERS - limit):
             return False
         return self._add(free_bytes(file, 0, limit))
@@ -91,7 +91,7 @@ class Holding:
         return True
 
     def take_again(self, file: SlotFile) -> None:
-        """Take slots for what is open in a file that was made anew, even more than there are."""
+        """In a file that was made anew, take slots for what is open, even beyond the limit."""
         with self._lock:
             self._bytes = set()
             used = self.used
@@ -109,7 +109,7 @@ class Holding:
                 byte = max(self._bytes)
                 self._bytes.discard(byte)
             file.unlock(byte)
-        # Those above the limit keep others from taking any: exchange them as lower ones come free.
+        # Slots above the limit keep others from taking any: exchange them for free lower ones.
         for byte in sorted(self._bytes, reverse=True):
             if byte < limit or not self._add(free_bytes(file, 0, limit)):
                 break
@@ -118,7 +118,7 @@ class Holding:
             file.unlock(byte)
 
     def close(self, connections: Collection[Connection], ended: Callable[[], None]) -> None:
-        """Close connections, whose slots are taken until their sessions have ended.
+        """Close connections; each keeps its slot until its session has ended.
 
         `ended` is called after each.
         """

@@ -1,4 +1,4 @@
-"""Owns one pool's part in its budget: gets slots for it, and shares them in a thread."""
+"""One pool's part in its budget: gets slots for it, and shares them, in a thread."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _SOON, _LATER = 0.01, 0.25
 
 
 class Member:
-    """Where the connections of one pool get their slots; any method may be called by any thread.
+    """Where the connections of one pool get their slots; any thread may call any method.
 
-    `open_connections` returns those that are open, wherever they are; `failed` gets the error why no
-    slot can be had at all; `backing` returns what lends, if anything does.
+    `open_connections` returns those that are open, wherever they are. `failed` gets the error if no
+    slot is available at all. `backing` returns what lends, if anything does.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Member:
         self.take_spare, self.settle = self.holding.use_spare, self.holding.settle
         # What it tells the others.
         self.record = Record(index=-1, limit=config.budget or 0, min_size=config.min_size)
-        # Guards taking and letting go, joining and leaving. Not for borrowers.
+        # Guards taking slots and letting them go, joining and leaving. Not for borrowers.
         self._changing = Lock()
         self._membership: Membership | None = None
         self._to_close: SimpleQueue[Connection] = SimpleQueue()
@@ -66,11 +66,11 @@ class Member:
         self._pause, self._next = _SOON, 0.0
 
     def resize(self, config: PoolConfig) -> None:
-        """Take other sizes over."""
+        """Adopt other sizes."""
         self.record.limit, self.record.min_size = config.budget or 0, config.min_size
         self.wake()
 
-    # What a backing calls, with the two of `holding`; see `Slots`
+    # What a backing calls, together with the two of `holding`; see `Slots`
 
     def take(self) -> Slot | None:
         """See `Slots.take`."""
@@ -106,14 +106,14 @@ class Member:
     want = wake  # see `Slots.want`
 
     def members(self) -> list[Record]:
-        """Return what the members of the budget say; nothing where that can't be told."""
+        """Return the records of the budget's members; an empty list if they can't be read."""
         with suppress(OSError):
             if (membership := self._membership) is not None:
                 return membership.records()
         return []
 
     def describe(self) -> str:
-        """Say who has the slots, for an error."""
+        """Say who has the slots, for an error message."""
         return holders_said(self._place.shown, self.members())
 
     # What follows is called with `_changing` held.
@@ -123,13 +123,13 @@ class Member:
         if membership is not None:
             return self._join_again(membership) if membership.is_lost() else membership
         membership = Membership(self._place)
-        # It waits for `_changing`.
+        # The thread waits for `_changing`.
         thread = threading.Thread(target=self._run, name=f"{self._pool_name}-budget", daemon=True)
         try:
             thread.start()
-        except RuntimeError as ex:  # no more threads, be it for a limit or because Python exits
+        except RuntimeError as ex:  # no more threads, because of a limit or because Python exits
             membership.leave()
-            raise OSError(f"it has no thread to share it: {ex}") from ex
+            raise OSError(f"no thread could be started to share it: {ex}") from ex
         self._enter(membership)
         return membership
 
@@ -140,7 +140,7 @@ class Member:
         membership.wait_for_stragglers()
 
     def _join_again(self, lost: Membership) -> Membership:
-        """Become a member of the file that was made in place of one that was deleted."""
+        """Join the file that was made in place of one that was deleted."""
         logger.warning(
             "Pool %r: the file of its %s was deleted; it was made again",
             self._pool_name,
@@ -158,18 +158,18 @@ class Member:
 
     def _count(self) -> None:
         record = self.record
-        # More than it has slots only where the file was deleted.
+        # It uses more than its slots only after the file was deleted.
         record.held = max(len(self.holding), self.holding.used)
         record.busy = self._giving.busy(self._backing())
         record.seen = monotonic()
 
     def _records(self, membership: Membership) -> list[Record]:
-        """Return what all members say, of this one what it would say now."""
+        """Return the records of all members; this one's as it is now."""
         others = (each for each in membership.records() if each.index != self.record.index)
         return [self.record, *others]
 
     def _take(self, membership: Membership, count: int) -> int:
-        """Take free slots, if they aren't for others; return how many."""
+        """Take free slots that aren't due to others; return how many."""
         records, taken = self._records(membership), 0
         while taken < count:
             self._count()
@@ -195,7 +195,7 @@ class Member:
                 with self._changing:
                     pause = self._look()
                 said = False
-            except Exception as ex:  # others rely on it
+            except Exception as ex:  # the other members rely on it
                 if not said:
                     logger.warning(
                         "Pool %r: can't share its %s: %s",
@@ -208,11 +208,11 @@ class Member:
             membership = self._membership
             if pause is None or membership is None:
                 return
-            with suppress(OSError):  # it has become another one
+            with suppress(OSError):  # the socket was replaced by another one
                 membership.wait(pause)
 
     def _look(self) -> float | None:
-        """Do what is due; return in how many seconds to come again, `None` for never."""
+        """Do what is due; return after how many seconds to call again, `None`: never."""
         membership, backing = self._joined(), self._backing()
         records = self._records(membership)
         self._close_given(membership, records)
@@ -231,8 +231,7 @@ class Member:
             return _LOOK_EVERY
         now = monotonic()
         if now >= self._next:
-            # Not whenever it is woken itself: two that want would keep each other awake. And not for
-            # long: who knows that somebody wants looks by itself.
+            # Not each time it is woken itself: two that want slots would keep each other awake.
             if self.record.wanted and self._pause < _LATER:
                 membership.wake_others(record for record in records if record.held)
             self._next, self._pause = now + self._pause, min(2 * self._pause, _LATER)

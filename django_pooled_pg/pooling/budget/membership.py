@@ -1,7 +1,7 @@
-"""Owns a pool's membership in a budget: its place in the file, and how members wake each other.
+"""A pool's membership in a budget: its place in the file, and how members wake each other.
 
-A datagram on a member's socket says: look at the records. Who has died has no lock on its byte; the
-socket that it left is replaced by the next member with its index.
+A datagram on a member's socket says: look at the records. A dead member has no lock on its byte;
+the next member with its index replaces the socket that it left.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .place import Place
 from .records import Record, read_records
 from .slots import MEMBERS, MOST_MEMBERS, free_bytes, slot_file
 
-# Seconds for which one that joins waits for members of a file that somebody has deleted.
+# Seconds for which a joining member waits for members of a file that somebody has deleted.
 _COME_OVER = 1.0
 
 
 class Membership:
-    """One pool's membership. Raises `OSError` where the folder or the file can't be used."""
+    """One pool's membership. Raises `OSError` if the folder or the file can't be used."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        # Of the folder: finding out whether it can be used takes a while.
+        # Kept, because finding out whether the folder can be used takes a while.
         self._prefix = place.prefix()
         self.file = slot_file(place.file())
         self.file.make_anew_if_gone()
         self.generation = self.file.generation
-        # Sends only: whoever wakes another must not wait.
+        # Sends only, without blocking: waking another member must not wait.
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -52,7 +52,7 @@ class Membership:
         for byte in free_bytes(self.file, MEMBERS, MOST_MEMBERS):
             if not self.wake(byte - MEMBERS):
                 return byte - MEMBERS
-            # It is of a member of a file that was deleted, which will come over.
+            # The socket belongs to a member of a deleted file, which will come over.
             self.file.unlock(byte)
         raise OSError(f"{self.file.path} has {MOST_MEMBERS} members already")
 
@@ -63,7 +63,7 @@ class Membership:
         self._socket.bind(path)
 
     def leave(self) -> None:
-        """Let go of the place."""
+        """Give up the place."""
         with suppress(OSError):
             os.unlink(self._path(self.index))
         with suppress(OSError):
@@ -71,15 +71,15 @@ class Membership:
         self.close()
 
     def close(self) -> None:
-        """Close only the sockets: the place is the parent's, in a forked child, or is lost."""
+        """Close only the sockets: the place is the parent's (in a forked child), or is lost."""
         self._socket.close()
         self._sender.close()
 
     def is_lost(self) -> bool:
-        """Tell whether the file was deleted, so that this is a member of nothing any more."""
+        """Tell whether the file was deleted, so that this is no longer a member of anything."""
         socket_is_gone = not os.path.exists(self._path(self.index))
         if socket_is_gone:
-            self._place.folder()  # it may be gone, too: then it is made again
+            self._place.folder()  # it may be gone, too; this makes it again
         self.file.make_anew_if_gone()
         if self.file.generation != self.generation:
             return True
@@ -90,7 +90,7 @@ class Membership:
         return False
 
     def wait_for_stragglers(self) -> None:
-        """Wait until members of a file that was deleted have come over, as they do when woken."""
+        """Wait until members of a deleted file have come over, as they do when woken."""
         deadline = monotonic() + _COME_OVER
         while (
             any(self._is_straggler(index) for index in self._sockets()) and monotonic() < deadline
@@ -110,11 +110,11 @@ class Membership:
         return f"{self._prefix}{index}"
 
     def wake(self, index: int) -> bool:
-        """Wake a member; tell whether there is one."""
+        """Wake a member; tell whether it exists."""
         try:
             self._sender.sendto(b"!", self._path(index))
         except BlockingIOError:
-            pass  # it has enough to wake it
+            pass  # enough is waiting to wake it
         except OSError:
             return False
         return True
@@ -125,7 +125,7 @@ class Membership:
                 self.wake(record.index)
 
     def wait(self, seconds: float) -> None:
-        """Wait until somebody wakes this member, or so many seconds have gone."""
+        """Wait until somebody wakes this member, or that many seconds have passed."""
         self._socket.settimeout(seconds)
         try:
             self._socket.recv(1)
@@ -136,14 +136,14 @@ class Membership:
             pass
 
     def records(self) -> list[Record]:
-        """Return what all members say, this one included."""
+        """Return the records of all members, including this one."""
         return read_records(self.file)
 
     def tell(self, record: Record) -> None:
         self.file.write(record.pack(), record.place)
 
 
-# Of the process, to be closed in a child.
+# Of this process; a child closes them.
 _memberships: WeakSet[Membership] = WeakSet()
 
 

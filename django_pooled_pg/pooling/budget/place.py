@@ -1,4 +1,4 @@
-"""Owns where a budget is: which file, in which folder."""
+"""Says where a budget is: which file, in which folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-# What libpq looks for in the environment where a setting is empty.
+# What libpq reads from the environment if a setting is empty.
 _IN_ENVIRONMENT = {"HOST": "PGHOST", "PORT": "PGPORT", "USER": "PGUSER"}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which budget it is: `shown` is for people, `key` for the names of its files.
+    """Identifies a budget: `shown` is for people, `key` for the names of its files.
 
-    `folder` makes the folder, if need be, and raises `OSError` if it can't be used.
+    `folder` returns the folder, makes it if needed, and raises `OSError` if it can't be used.
     """
 
     shown: str
@@ -28,12 +28,12 @@ class Place:
         return self.folder() / f"budget-{self.key}"
 
     def prefix(self) -> str:
-        """Return what the paths begin with at which members are woken; their index follows."""
+        """Return how the paths of the members' sockets begin; a member's index follows."""
         return str(self.folder() / f"b{self.key}-")
 
 
 def place_of(settings: Mapping[str, Any], name: str | None, folder: Callable[[], Path]) -> Place:
-    """Return the place of the budget with a name or, without one, of the server and user."""
+    """Return the place of the budget of that name or, without one, of the server and user."""
     if name is not None:
         identity = shown = f"budget {name!r}"
     else:

@@ -1,7 +1,7 @@
-"""Owns what the members of a budget tell each other, in its file: a record for each.
+"""What the members of a budget tell each other in its file: one record each.
 
-Hints, by which they decide who gives connections up to whom; who has a slot the locks say. A
-record counts as long as its member has locked its byte, so a dead process' says nothing.
+Records are hints by which members decide who gives connections up to whom; the locks say who has
+a slot. A record counts as long as its member's byte is locked, so a dead process's says nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .slots import MEMBERS, MOST_MEMBERS, SlotFile
 
 _LAYOUT = struct.Struct("<4s7IQ4d32s32s")
 _MAGIC = b"dpg1"
-# A member that hasn't written for so many seconds, stopped or starved, wants nothing meanwhile.
+# A member that hasn't written for this many seconds is stopped or starved: it wants nothing.
 FRESH = 2.0
 
 
@@ -25,16 +25,16 @@ class Record:
 
     index: int
     pid: int = field(default_factory=os.getpid)
-    # The budget, as this member's settings have it.
+    # The budget according to this member's settings.
     limit: int
     min_size: int
-    # Slots it has; of them lent ones.
+    # Slots it has, and how many of their connections are lent.
     held: int = 0
     busy: int = 0
     # Slots it could use at once, and since when.
     wanted: int = 0
     since: float = 0.0
-    # Connections that it gives up as they are returned.
+    # Connections that it will give up on their return.
     promised: int = 0
     # Connections that it has given up to others.
     given: int = 0
@@ -54,7 +54,7 @@ class Record:
 
     @property
     def place(self) -> int:
-        """Where in the file it is."""
+        """Its position in the file."""
         return self.index * _LAYOUT.size
 
 
@@ -87,7 +87,7 @@ def _text(padded: bytes) -> str:
 
 
 def read_records(file: SlotFile) -> list[Record]:
-    """Return the records of all members that live. Raises `OSError`."""
+    """Return the records of all living members. Raises `OSError`."""
     data = file.read(MOST_MEMBERS * _LAYOUT.size)
     records = []
     for index in range(len(data) // _LAYOUT.size):

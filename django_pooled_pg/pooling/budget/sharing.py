@@ -1,19 +1,19 @@
-"""Owns the rules: who may take a free slot, and who gives connections up to whom.
+"""The rules: who may take a free slot, and who gives connections up to whom.
 
-Pure: it decides by the records of the members, one's own among them. All decide by the same rules,
-one after the other, so that together they give up what is wanted and not more:
+Pure functions of the members' records, one's own included. All members decide by the same rules,
+one after the other, so that together they give up what is wanted and no more:
 
 1. Idle connections beyond `min_size` go first, whoever has them.
-2. Then who has more than its fair share gives up the next that are returned, to those who have
-   less. The fair share is the budget by the number of members that want or use connections.
-3. Where there are more members than slots, those that have none wait for their turn: who has had
-   connections longest gives one up, after a second at the earliest.
+2. Then a member with more than its fair share gives up those that return next, to members with
+   less. The fair share is the budget divided by the number of members that want or use connections.
+3. If there are more members than slots, those that have none wait for their turn: the member that
+   has had connections longest gives one up, after a second at the earliest.
 
-Who should give may be unable to: it is stopped, or its borrowers keep what they have. When somebody
-has waited for a second, others give in place of it.
+A member that should give may be unable to: it is stopped, or its borrowers keep what they have. Once
+another has waited for a second, others give in its place.
 
-No thrash: who got a connection keeps it for `TENURE`, unless another has none; and between members
-that have their fair shares nothing moves but what has been idle for a while.
+No thrashing: a member that got a connection keeps it for `TENURE`, unless another has none; and
+between members with their fair shares, only what has been idle for a while moves.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 from .records import FRESH, Record
 
-# Seconds for which who got a slot keeps it.
+# Seconds for which a member keeps a slot that it got.
 TENURE = 1.0
-# Seconds that idle connections have time to arrive before others are given up.
+# Seconds that idle connections have to arrive before others are given up.
 _IDLE_FIRST = 0.02
 _TURN_AFTER = 0.1
 # Seconds that somebody waits for those who come first to give.
@@ -36,9 +36,9 @@ _PATIENCE = 1.0
 class Gift:
     """How many connections a member has to give up.
 
-    `idle` of those that idle beyond its `min_size`, `returned` as they are returned. `urgent`:
-    somebody has none, so that it doesn't matter how new they are. `turn`: nor `min_size`.
-    `spares`: only those that it hasn't used for a while, since it has no more than its fair share.
+    `idle`: of those idle beyond its `min_size`; `returned`: as they return. `urgent`: somebody has
+    none, so it doesn't matter how new they are. `turn`: nor does `min_size`. `spares`: only those
+    that it hasn't used for a while, because it has no more than its fair share.
     """
 
     idle: int = 0
@@ -49,7 +49,7 @@ class Gift:
 
 
 def limit_of(records: Collection[Record]) -> int:
-    """Return the budget: the smallest, where settings differ."""
+    """Return the budget: the smallest one if settings differ."""
     return min(record.limit for record in records)
 
 
@@ -59,7 +59,7 @@ def claims_of(records: Collection[Record], now: float) -> list[Record]:
 
 
 def may_take(me: Record, records: Collection[Record], now: float) -> bool:
-    """Tell whether `me` may take a slot, should one be free: not one that is for another."""
+    """Tell whether `me` may take a free slot, or whether it is due to another member."""
     claims = [claim for claim in claims_of(records, now) if claim.index != me.index]
     if not claims:
         return True
@@ -70,8 +70,8 @@ def may_take(me: Record, records: Collection[Record], now: float) -> bool:
 
 
 def _rank(claim: Record, share: int) -> tuple[bool, bool, float]:
-    """Who has none comes first, then who has less than a fair share, then who waits longest."""
-    # Whoever gave one up as it was its turn comes last, though it wants one since long ago.
+    """Rank members with none first, then those below a fair share, then by the longest wait."""
+    # Whoever gave one up because of its turn comes last, however long ago it began to want one.
     return claim.held > 0, claim.held >= share, max(claim.since, claim.got_at)
 
 
@@ -88,10 +88,10 @@ def _fair_share(records: Collection[Record], now: float) -> int:
 
 
 def gift_of(me: Record, records: Collection[Record], now: float) -> Gift:
-    """Return what `me` has to give up now; `records` has those of all, also of `me`."""
+    """Return what `me` has to give up now; `records` has those of all, including `me`."""
     claims = claims_of(records, now)
     missing = sum(record.held for record in records) - limit_of(records)
-    # What others give up as it returns may take long: what is idle goes in place of it.
+    # What others give up on its return may take long: idle ones go in its place.
     needs_idle = sum(claim.wanted for claim in claims) + missing
     if needs_idle <= 0:
         return Gift()
@@ -123,7 +123,7 @@ def _beyond_share(
     if _waited(poor, now) < _PATIENCE:
         missing -= promised
     if missing <= 0 and all(now - claim.since < _IDLE_FIRST for claim in poor):
-        return 0  # those that are idle somewhere are on their way
+        return 0  # idle connections elsewhere are on their way
     if now - me.got_at < TENURE:
         poor = [claim for claim in poor if not claim.held]
         wanted = len(poor)

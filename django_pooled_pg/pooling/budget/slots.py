@@ -1,8 +1,9 @@
-"""Owns the locks of a budget: who has which slot is what the kernel says, and nothing else.
+"""The locks of a budget: only the kernel decides who has which slot.
 
 A slot is a POSIX record lock on a byte of a file. The kernel drops it with its process, however
 that ends; a forked child doesn't inherit it. But it also drops all locks of a process on a file
-when the process closes any descriptor of it: so it is opened in one place, once, and stays open.
+when the process closes any descriptor of that file: so it is opened in one place, once, and stays
+open.
 https://www.man7.org/linux/man-pages/man2/F_SETLK.2const.html
 """
 
@@ -20,22 +21,22 @@ from ..process import fork
 from ..process.locks import Lock
 
 # Bytes that are locked, far beyond the end of the file: slots from 0 on, then members, and one for
-# whoever gives connections up.
+# the member that is giving connections up.
 MEMBERS = 1 << 20
 MOST_MEMBERS = 4096
 _GIVING = 1 << 21
 
-# The kernel's `struct flock`: type, whence, start, length, process; on other systems than Linux
+# The kernel's `struct flock`: type, whence, start, length, process; on systems other than Linux,
 # start, length, process, type, whence.
 _ON_LINUX = sys.platform == "linux"
 _FLOCK = struct.Struct("@hhqqi0q" if _ON_LINUX else "@qqihh")
 
 
 class SlotFile:
-    """The file of one budget, as this process has it. Raises `OSError` wherever it can't be used.
+    """The file of one budget, as this process has it. Raises `OSError` if it can't be used.
 
-    Any method may be called from any thread. `generation` changes when the file had been deleted
-    and was made anew: then this process has no lock of it.
+    Any method may be called from any thread. `generation` changes when the file was deleted and
+    made anew: then this process has no lock on it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +45,7 @@ class SlotFile:
         # Guards what follows.
         self._lock = Lock()
         self._descriptor = self._open()
-        # The bytes that this process has locked: to the kernel they'd be free for it.
+        # The bytes that this process has locked: to the kernel, they are free for this process.
         self._locked: set[int] = set()
 
     def _open(self) -> int:
@@ -52,7 +53,7 @@ class SlotFile:
         return os.open(self.path, flags, 0o600)
 
     def lock(self, byte: int) -> bool:
-        """Lock a byte, if nobody has; tell whether it was free."""
+        """Lock a byte if it is free; tell whether it was."""
         with self._lock:
             if byte in self._locked:
                 return False
@@ -70,7 +71,7 @@ class SlotFile:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
 
     def lock_giving(self) -> bool:
-        """Become the one who gives connections up, if nobody is; to be ended at once."""
+        """Become the member that gives connections up, unless another is; only for a moment."""
         return self.lock(_GIVING)
 
     def unlock_giving(self) -> None:
@@ -100,7 +101,7 @@ class SlotFile:
             os.pwrite(self._descriptor, data, offset)
 
     def make_anew_if_gone(self) -> None:
-        """Make the file again if somebody has deleted it, as cleaners of temporary folders do."""
+        """Make the file again if somebody deleted it, as cleaners of temporary folders do."""
         with self._lock:
             ours = os.fstat(self._descriptor)
             try:
@@ -114,7 +115,7 @@ class SlotFile:
             self.generation += 1
 
     def forget_inherited(self) -> None:
-        """In a forked child: close it, which drops no lock of the parent's."""
+        """In a forked child: close the file, which drops no lock of the parent's."""
         # No lock: this is the child's only thread.
         with suppress(OSError):
             os.close(self._descriptor)
@@ -126,7 +127,7 @@ _files: dict[Path, SlotFile] = {}
 
 
 def slot_file(path: Path) -> SlotFile:
-    """Return the file at `path`, made if need be. Raises `OSError`."""
+    """Return the file at `path`; makes it if needed. Raises `OSError`."""
     with _lock:
         if path not in _files:
             _files[path] = SlotFile(path)
@@ -134,7 +135,7 @@ def slot_file(path: Path) -> SlotFile:
 
 
 def free_bytes(file: SlotFile, start: int, count: int) -> Iterator[int]:
-    """Lock and yield bytes that were free, one for each that is asked for."""
+    """Lock and yield free bytes, one each time another is asked for."""
     for byte in range(start, start + count):
         if file.lock(byte):
             yield byte

@@ -1,4 +1,4 @@
-"""Owns the words that say who has the slots of a budget."""
+"""Describes who has the slots of a budget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_SHOWN = 8
 
 
 def holders_said(shown: str, members: Sequence[Record]) -> str:
-    """Say who has the slots of the budget that is `shown` so, most first; nothing of no members."""
+    """Say who has the slots, most first; `shown` names the budget. Empty without members."""
     if not members:
         return ""
     holders = [

@@ -1,1 +1,1 @@
-"""This process: its threads and greenlets that borrow, its forks, and when gevent patched it."""
+"""This process: the threads and greenlets that borrow, its forks, and when gevent patched it."""

@@ -1,7 +1,7 @@
-"""Owns noticing that a borrower is gone: its thread ended, or its wrapper was collected.
+"""Notices that a borrower is gone: its thread ended, or its wrapper was garbage-collected.
 
-Taking the lease back is the pool's. One thread of each process waits here, and does nothing
-until somebody is gone or a pool wants to be looked after.
+The pool reclaims the lease. One thread of each process waits here, and does nothing until
+somebody is gone or a pool's chores are due.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ logger = logging.getLogger(__name__)
 
 
 class Borrower:
-    """A thread that has borrowed. Not its `Thread`, which would live as long as the lease."""
+    """A thread that has borrowed. Not its `Thread`, which would then live as long as the lease."""
 
     __slots__ = ("in_request", "inner_requests", "name", "thread_id")
 
     def __init__(self, thread_id: int, name: str) -> None:
         self.thread_id = thread_id
         self.name = name
-        # Whether it works on a request, and on how many inside of that; for those who know of
+        # Whether it works on a request, and on how many nested ones; for code that knows of
         # requests.
         self.in_request = False
         self.inner_requests = 0
 
     def frames(self) -> Iterator[FrameType]:
-        """Yield where it is now, the innermost call first; nothing if it isn't running."""
+        """Yield the frames where it is now, the innermost first; nothing if it isn't running."""
         frame = sys._current_frames().get(self.thread_id)
         while frame is not None:
             yield frame
@@ -40,7 +40,7 @@ class Borrower:
 
 
 class _ThreadLocal(threading.local):
-    """Made anew for each thread that looks at it, and dropped when that thread ends."""
+    """Made anew for each thread that uses it, and dropped when that thread ends."""
 
     def __init__(self) -> None:
         thread = threading.current_thread()
@@ -56,16 +56,16 @@ class _AtThreadEnd:
     def __init__(self, borrower: Borrower) -> None:
         self._borrower = borrower
 
-    # A default argument: at the end of the process the module's names are gone before this.
+    # A default argument: when the process ends, the module's names are gone before this runs.
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if not is_finalizing():
             gone(self._borrower)
 
 
-# A SimpleQueue: put() is called by destructors, which may interrupt any code, put() included.
+# A SimpleQueue: destructors call put(), and may interrupt any code, even put() itself.
 _gone: SimpleQueue[object] = SimpleQueue()
 this_thread = _ThreadLocal()
-"""`borrower` is the one that stands for this thread."""
+"""Its `borrower` stands for this thread."""
 # Guards _reaper.
 _lock = Lock()
 _reaper: threading.Thread | None = None
@@ -77,13 +77,13 @@ def borrower() -> Borrower:
 
 
 def gone(who: object) -> None:
-    """Note that `who` (a `Borrower`, or a weak reference to a wrapper) is no more."""
+    """Note that `who` (a `Borrower`, or a weak reference to a wrapper) no longer exists."""
     if _reaper is not None:  # else nobody has borrowed, and nobody would empty the queue
         _gone.put(who)
 
 
 def wake() -> None:
-    """Let the thread look after the pools now."""
+    """Make the thread look after the pools now."""
     _gone.put(None)
 
 
@@ -92,8 +92,8 @@ def ensure_running(
 ) -> None:
     """Start the thread that calls `reclaim` with each borrower that is gone.
 
-    It calls `look_after` as often as that says: its result is when it wants to be called
-    again, in seconds, or `None`.
+    It also calls `look_after`, whose result says after how many seconds to call it again, or
+    `None`: only when woken.
     """
     global _reaper
     with _lock:
@@ -122,11 +122,11 @@ def _run(
             if who is not None:
                 reclaim(who)
             delay = look_after()
-        except Exception:  # what comes next must be done all the same
+        except Exception:  # what comes next must still be done
             logger.exception("Could not look after the pools")
 
 
 def start_anew() -> None:
-    """In a forked child: forget the parent's threads, which aren't here."""
+    """In a forked child: forget the parent's threads, which don't exist here."""
     global _gone, _lock, _reaper
     _gone, _lock, _reaper = SimpleQueue(), Lock(), None

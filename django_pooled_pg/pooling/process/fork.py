@@ -1,4 +1,4 @@
-"""Owns finding out that this process was forked, and how a child lets go of a connection.
+"""Notices that this process was forked, and lets go of a connection in the child.
 
 Knows no pool.
 """
@@ -18,26 +18,26 @@ from .locks import Lock, RLock
 
 logger = logging.getLogger(__name__)
 
-# The process that knows of itself.
+# The process in which the listeners were last called, or the module loaded.
 _pid = os.getpid()
-# Held while a child calls what follows.
+# Held while a child calls the listeners.
 _lock = RLock()
 _listeners: list[Callable[[], None]] = []
 
 
 def on_fork(listener: Callable[[], None]) -> None:
-    """Call `listener` in each forked child, after those that asked for it earlier."""
+    """Call `listener` in each forked child, after those registered earlier."""
     if listener not in _listeners:
         _listeners.append(listener)
 
 
 def unnoticed() -> bool:
-    """Tell whether this is a forked child that doesn't know it."""
+    """Tell whether this is a forked child that hasn't noticed yet."""
     return os.getpid() != _pid
 
 
 def notice() -> None:
-    """Call the listeners, if this is a forked child and nobody has called them in it."""
+    """Call the listeners if this is a forked child and nobody has called them in it."""
     global _pid
     if unnoticed():
         with _lock:
@@ -45,7 +45,7 @@ def notice() -> None:
                 for listener in _listeners:
                     try:
                         listener()
-                    except Exception:  # one must not keep the others in the parent's state
+                    except Exception:  # one must not leave the others in the parent's state
                         logger.exception("%r failed in a forked child", listener)
                 _pid = os.getpid()
 
@@ -60,13 +60,13 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def listen_to_uwsgi() -> bool:
-    """Be told of uWSGI's forks, of which Python isn't; return whether uWSGI runs this process.
+    """Learn of uWSGI's forks, of which Python doesn't; return whether uWSGI runs this process.
 
-    Its hook has place for one function. Ours calls the one it finds there, but who comes later
-    may put another in its place: then nobody calls `notice()`.
+    uWSGI's hook holds only one function. Ours calls the one it finds there, but later code may
+    replace ours: then nobody calls `notice()`.
     """
     uwsgi = sys.modules.get("uwsgi")
-    if not hasattr(uwsgi, "masterpid"):  # a folder may have that name
+    if not hasattr(uwsgi, "masterpid"):  # it may be a folder of that name
         return False
     others = getattr(uwsgi, "post_fork_hook", None)
 
@@ -82,12 +82,12 @@ def listen_to_uwsgi() -> bool:
 def detach_from_server(connection: psycopg.Connection[Any]) -> None:
     """Point the inherited socket elsewhere, so that nothing here can reach the server.
 
-    Child and parent share the socket. Whatever libpq sends from the child, be it only the
-    farewell of a `close()`, would arrive in the parent's session and break or end it.
-    (psycopg itself leaves inherited connections alone when they are finalised, but not
+    Child and parent share the socket. Whatever libpq sends from the child, even just the
+    goodbye of a `close()`, would arrive in the parent's session and break or end it.
+    (psycopg itself leaves inherited connections alone when they are finalized, but not
     when they are closed or used.)
     """
-    # A thread that isn't here may have been in the midst of a query: nobody would release it.
+    # A thread that doesn't exist here may have been in a query: nobody would release its lock.
     connection.lock = Lock()
     # OperationalError: it was closed before the fork and has no socket.
     with suppress(psycopg.OperationalError):

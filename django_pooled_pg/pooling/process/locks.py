@@ -1,14 +1,14 @@
-"""Owns the locks of this package: those of `threading`, but on Python 3.14.
+"""The locks of this package: those of `threading`, except on Python 3.14.
 
-There an interrupt may leave `with lock:` locked for ever (python/cpython#148874; 3.15 mends it, no
+There an interrupt may leave `with lock:` locked forever (python/cpython#148874; 3.15 fixes it, no
 3.14 does): a signal handler, or an exception set from another thread, may come between the return
-of a lock's `__enter__` that is written in C and the first instruction that `with` looks after. One
-in Python returns without such a moment, but has one after each call that it makes. So it reads an
-attribute, which takes the lock: no call that Python makes itself, and no moment.
+of a lock's `__enter__` written in C and the first instruction that `with` guards. An `__enter__`
+in Python has no such gap at its return, but one after each call that it makes. So ours reads an
+attribute, which takes the lock: Python itself makes no call, so there is no gap.
 
-On every Python `lock.acquire()` followed by `try:` has that moment in between: use `with`. And no
-loop with a condition inside of it, but call a function that loops: on 3.13 and 3.14 `with` doesn't
-look after such a loop as it starts over (python/cpython#130279).
+On every Python, `lock.acquire()` followed by `try:` has such a gap in between: use `with`. And
+don't put a loop with a condition inside it, but call a function that loops: on 3.13 and 3.14 `with`
+doesn't guard the moment when such a loop starts over (python/cpython#130279).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import Callable
 from operator import attrgetter, methodcaller
 from typing import Any
 
-# All these are written in C, and must be: a Python function would bring the moment back.
+# All these are written in C, and must be: a Python function would bring the gap back.
 _take: Any = property(methodcaller("acquire"))
 _exit: Any = property(attrgetter("release_at_exit"))
 
 
 class UninterruptedRLock(_thread.RLock):  # type: ignore[misc]  # final in the stubs alone
-    """A `threading.RLock` for Python 3.14. Its `__exit__` is that of C."""
+    """A `threading.RLock` for Python 3.14. Its `__exit__` is the one in C."""
 
     __slots__ = ()
     _taken = _take
@@ -53,8 +53,8 @@ class UninterruptedLock:
         return taken
 
 
-# gevent's locks, where it has patched this process, are in Python: nothing here helps them, nor
-# does a signal handler's exception often reach a greenlet.
+# Where gevent has patched this process, its locks are in Python: nothing here helps them, but a
+# signal handler's exception rarely reaches a greenlet.
 _is_needed = sys.version_info[:2] == (3, 14) and isinstance(threading.RLock(), _thread.RLock)
 
 RLock: Callable[[], threading.RLock] = UninterruptedRLock if _is_needed else threading.RLock

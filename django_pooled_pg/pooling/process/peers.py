@@ -1,4 +1,4 @@
-"""Owns the look whether a socket's peer has hung up; it waits for nothing, and reads nothing."""
+"""Looks whether a socket's peer has hung up; waits for nothing, and reads nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import select
 import sys
 from typing import Any
 
-# The peer has closed its side; whatever it has sent before is no matter.
+# The peer has closed its side; what it sent before doesn't matter.
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL | getattr(select, "POLLRDHUP", 0)
 
 
@@ -18,6 +18,6 @@ def has_hung_up(socket: int) -> bool:
 
 
 def _poll() -> Any:
-    # gevent's knows of reading and writing only, and there is nothing to wait for.
+    # gevent's poll only knows reading and writing; and there is nothing to wait for.
     monkey = sys.modules.get("gevent.monkey")
     return select.poll() if monkey is None else monkey.get_original("select", "poll")()

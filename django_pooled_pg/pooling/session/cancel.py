@@ -1,8 +1,8 @@
-"""Owns one cancel request to the server, which must never hit a statement of somebody else.
+"""One cancel request to the server, which must never hit somebody else's statement.
 
-A request says whose statement is meant by naming the session alone, and may arrive when that runs
-another one already. So nobody uses the session before the server has answered the request: it
-answers by closing the connection that the request came on, when the signal was sent.
+A request names only the session whose statement it means, and may arrive when that session already
+runs another one. So nobody uses the session before the server has answered the request, which it
+does by closing the connection that the request came on, once it has sent the signal.
 https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
 """
 
@@ -23,16 +23,16 @@ from .liveness import ANSWER_LIMIT
 logger = logging.getLogger(__name__)
 
 # Seconds until a statement that goes on is canceled again: the first request may have come before
-# the server had begun with it, or not at all.
+# the server began with it, or got lost.
 _AGAIN_AFTER = 0.5
-# Seconds to wait for one that is under way. It gives up by itself before.
+# Seconds to wait for a request under way. It gives up by itself before.
 _LONGEST = ANSWER_LIMIT + 1
 
 
 class Cancel:
-    """One cancel request. It is sent by a thread of its own: a server may let it wait.
+    """One cancel request. A thread of its own sends it, since a server may keep it waiting.
 
-    `before` is the one before it for the same session, if there is any.
+    `before` is the previous one for the same session, if there is any.
     """
 
     def __init__(self, pool_name: str, before: Cancel | None = None) -> None:
@@ -56,10 +56,12 @@ class Cancel:
 
     def _send(self, connection: Any) -> None:
         try:
-            connection.cancel_safe(timeout=ANSWER_LIMIT)
+            # A connection that another package has wrapped has only its own.
+            cancel = getattr(connection, "cancel_for_pool", connection.cancel_safe)
+            cancel(timeout=ANSWER_LIMIT)
             self._was_answered = True
         except Exception as ex:
-            # It may arrive yet: the session isn't used again.
+            # It may still arrive, so the session isn't used again.
             self._say(ex)
         finally:
             self._end()
@@ -68,7 +70,7 @@ class Cancel:
         logger.warning("Pool %r: a statement can't be canceled: %s", self._pool_name, error)
 
     def withdraw(self) -> None:
-        """End it: it was never sent."""
+        """End it without sending it."""
         self._was_answered = True
         self._end()
 
@@ -77,7 +79,7 @@ class Cancel:
         self._is_over.release()
 
     def was_answered(self) -> bool:
-        """Wait until it was, and those before it, some seconds at most; tell whether they were."""
+        """Wait a few seconds at most until it and those before it were; tell whether they were."""
         until, each = monotonic() + _LONGEST, self
         while each._was_answered_by(until):
             if each._before is None:
@@ -91,17 +93,17 @@ class Cancel:
         return self._was_answered
 
     def is_to_be_repeated(self) -> bool:
-        """Tell whether its statement, if it runs still, needs another one."""
+        """Tell whether its statement, if it still runs, needs another one."""
         return self._has_ended and monotonic() - self._sent_at > _AGAIN_AFTER
 
 
 def hang_up(connection: Any) -> None:
     """End the wait for the server.
 
-    Nobody closes the connection meanwhile: whoever has it waits for its use's `cancel` to be over.
+    Nobody closes the connection meanwhile: whoever has it waits until its use's `cancel` is over.
     """
     try:
         with socket.socket(fileno=os.dup(connection.pgconn.socket)) as wire:
             wire.shutdown(socket.SHUT_RDWR)
     except (OSError, psycopg.Error):
-        pass  # it has ended by itself
+        pass  # it ended by itself

@@ -1,4 +1,4 @@
-"""Owns deciding whether a connection is fit to be lent; closes nothing."""
+"""Decides whether a connection is fit to be lent; closes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .session import IDLE, Session, session_of
 
 logger = logging.getLogger(__name__)
 
-# A standby's sessions refuse to write, and will: don't suspect it more often than this (seconds).
+# A standby's sessions always refuse to write: don't suspect it more often than this (seconds).
 _SUSPICION_PAUSE = 30.0
 
 
@@ -25,8 +25,8 @@ class Check:
     def __init__(self, config: PoolConfig) -> None:
         self._how = config.check
         self._check_idle = config.check_idle
-        # When there was reason to ask each connection once before it is lent. Written and read
-        # without a lock: a borrower that misses it is the one just before it.
+        # Since when there is reason to ask each connection once before it is lent. Written and read
+        # without a lock: a borrower that misses the change came just before it.
         self._suspected_at = -math.inf
 
     def is_fit(self, connection: Connection, session: Session, now: float) -> bool:
@@ -43,11 +43,11 @@ class Check:
         if self._how == "query":
             return answers(connection)
         if callable(self._how):
-            # It may take its time, and isn't lost.
+            # The callback may take its time, but the connection isn't lost.
             session.in_check = True
             try:
                 with_handle(connection, self._how)
-            except Exception as ex:  # that is how a check says no
+            except Exception as ex:  # a check says no by raising
                 logger.info("The pool's 'check' refused a connection: %s", ex)
                 return False
             finally:
@@ -55,28 +55,28 @@ class Check:
             return connection.pgconn.transaction_status == IDLE
         return True
 
-    def may_wait(self, session: Session, now: float) -> bool:
-        """Tell whether `is_fit()` may wait for the server, or for whatever a callable does."""
+    def is_fit_at_once(self, session: Session, now: float) -> bool | None:
+        """Return what `is_fit()` returns; `None` if that may wait, for the server or a callable."""
+        if session.pgconn.transaction_status != IDLE:
+            return False
+        if self._how not in ("auto", "never") or session.checked_at < self._suspected_at:
+            return None
         if self._how == "never":
-            return session.checked_at < self._suspected_at
-        return (
-            self._how != "auto"
-            or session.checked_at < self._suspected_at
-            or now - session.idle_since > self._check_idle
-            or (session.pgconn.transaction_status == IDLE and bool(session.poll(0)))
-        )
+            return True
+        has_news = now - session.idle_since > self._check_idle or session.poll(0)
+        return None if has_news else True
 
     def is_unwanted(self, connection: Connection) -> bool:
-        """Tell, without waiting, whether a connection that is idle may be dead like others."""
-        # Those that were idle for long would have to be asked, and a peer that vanished lets
-        # each of them wait for its answer.
+        """Tell, without waiting, whether an idle connection may be as dead as others."""
+        # Those idle for long would have to be asked, and if the peer has vanished, each of them
+        # would wait for its answer.
         session = session_of(connection)
         return monotonic() - session.idle_since > self._check_idle or bool(session.poll(0))
 
     def suspect(self, session: Session) -> bool:
         """Suspect all connections, because this one's server refused to write.
 
-        Returns whether there is reason to: a server that never took writes has none to refuse.
+        Returns whether there is reason to: a server that never accepted writes always refuses.
         """
         now = monotonic()
         expected = session.read_only_from_start

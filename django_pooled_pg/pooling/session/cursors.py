@@ -1,6 +1,6 @@
-"""Owns cursors that note what a borrower's statements do to the session; changes no result.
+"""Cursors that note what a borrower's statements do to the session; they change no result.
 
-Every cursor of a borrowed connection is one, Django's as well as those that code asks of psycopg's
+Every cursor of a borrowed connection is one: Django's, and those that code gets from psycopg's
 connection itself.
 """
 
@@ -29,23 +29,23 @@ else:
     _Base = object
 
 _new: Callable[[Any], Any] = object.__new__
-# What psycopg converts values with.
+# The transformer for cursors that no longer convert any value.
 _NOTHING = Transformer()
 
 Query = Any  # psycopg's own name for what it takes is not public
 
 
 def note_statements(connection: psycopg.Connection[Any]) -> None:
-    """Let all cursors that the connection makes from now on note their statements."""
+    """Make all cursors that the connection creates from now on note their statements."""
     factories: Any = connection
     factories.cursor_factory = noting(factories.cursor_factory)
     factories.server_cursor_factory = noting(factories.server_cursor_factory, server=True)
 
 
 def noting(factory: Any, *, server: bool = False) -> Any:
-    """Return what makes cursors like `factory`'s that note their statements."""
+    """Return a factory of cursors like those of `factory`, but which note their statements."""
     if not isinstance(factory, type):
-        # Whatever it makes: what works through the raw handle is noted there.
+        # Whatever it makes works through the raw handle, which does the noting.
         return lambda connection, **options: factory(use_of(connection).raw, **options)
     if issubclass(factory, NotingCursor):
         return factory
@@ -59,13 +59,13 @@ def _noting(factory: Any, server: bool) -> Any:
     body: dict[str, Any] = {"__module__": __name__, "_factory": factory}
     if server:
         return type(factory.__name__, (NotingServerCursor, factory), body)
-    # A dict for each cursor would cost more than all else.
+    # A dict for each cursor would cost more than all the rest.
     body["__slots__"] = ("_open", "_use")
     return type(factory.__name__, (NotingCursor, factory), body)
 
 
 class NotesStatements:
-    """What the cursors of threads and of tasks have in common that note their statements."""
+    """What noting cursors of threads and of tasks have in common."""
 
     __slots__ = ()
     _use: Any
@@ -84,16 +84,16 @@ class NotesStatements:
         return str(query)
 
     def _note_results(self, sql: str) -> None:
-        """Note what a statement did by what the server says of it."""
+        """Note what a statement did, by what the server says of it."""
         tags = [result.command_status for result in self._results]
         self._use.note_statement(sql, effect_after(sql, tags))
 
 
-# Each statement of each request comes through here: no call that isn't needed.
+# Each statement of each request comes through here: make no unnecessary call.
 class NotingCursor(NotesStatements, _Base):
-    """A cursor that notes its statements; made by a connection, it `belong_to`s its use.
+    """A cursor that notes its statements; when a connection makes one, it must `belong_to` its use.
 
-    `make` does both in one go.
+    `make` does both at once.
     """
 
     __slots__ = ()
@@ -130,18 +130,18 @@ class NotingCursor(NotesStatements, _Base):
 
     @property
     def connection(self) -> Any:
-        # psycopg asks for it with each statement.
+        # psycopg reads this for each statement.
         connection, use = self._conn, self._use
         if connection is use.quick:
             return connection if of_psycopg(sys._getframe(1)) else use.raw
         return use.raw if connection is RETURNED_HANDLE else connection
 
     def _statement(self, query: Query = None) -> Statement | None:
-        """Return what a statement of its caller's work is run as; `None` if nothing limits it."""
+        """Return what tracks the statement for its caller's work; `None` if nothing limits it."""
         use = self._use
         statement = statement_for(use, query)
         if statement is not None and is_in_pipeline(use):
-            # The wait comes later, and is the raw handle's to limit.
+            # The wait comes later, and the raw handle limits it.
             self._conn = use.raw
         return statement
 
@@ -151,7 +151,7 @@ class NotingCursor(NotesStatements, _Base):
         try:
             if work.in_use and (statement := self._statement(query)) is not None:
                 return run_for(statement, self._run, query, params, kwargs)
-            # A statement known to leave nothing: nearly all of them are.
+            # A statement known to leave nothing, as nearly all do.
             if type(query) is str and not kwargs and not effect_of(query):
                 return self._factory.execute(self, query, params)
             return self._run(query, params, kwargs)
@@ -187,8 +187,8 @@ class NotingCursor(NotesStatements, _Base):
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
-        # libpq stays in single-row mode until the next statement outside of a pipeline: the rows of
-        # another borrower's pipeline, or executemany(), would be lost. The reset is such a one.
+        # libpq stays in single-row mode until the next statement outside a pipeline, such as the
+        # reset: another borrower's pipeline or executemany() would lose rows.
         self._use.note(CHANGES, "stream()")
         rows = super().stream(query, *args, **kwargs)
         mine = work.current()
@@ -204,17 +204,17 @@ class NotingCursor(NotesStatements, _Base):
         self._factory.close(self)
         if self._open is not None:
             self._open = None
-            # What a closed cursor doesn't need any more would count as kept: see Use.end().
+            # What a closed cursor no longer needs would count as kept: see Use.end().
             self._conn, self._tx = RETURNED_HANDLE, _NOTHING
             if self._query is not None:
                 self._query._tx = _NOTHING
             self._use.cursor_is_gone()
 
-    # Many a cursor is never closed: it goes with the function that made it.
+    # Many cursors are never closed: they go when the function that made them ends.
     def __del__(self) -> None:
         try:
             is_open = self._open is not None
-        except AttributeError:  # its making was interrupted
+        except AttributeError:  # an interrupt came while it was made
             return
         if is_open:
             self._open = None
@@ -222,7 +222,7 @@ class NotingCursor(NotesStatements, _Base):
 
 
 def _run_as(name: str) -> Any:
-    """Return the method of that name, which runs for the work of its caller."""
+    """Return the method of that name in a version that runs for its caller's work."""
 
     def run(self: NotingCursor, *args: Any, **kwargs: Any) -> Any:
         method, statement = getattr(super(NotingServerCursor, self), name), self._statement()
@@ -241,7 +241,7 @@ class NotingServerCursor(NotingCursor):
 
     @classmethod
     def adopt(cls, cursor: Any, use: Use) -> None:
-        """Make one that wasn't made by its connection, as Django's, one of ours."""
+        """Turn a cursor that its connection didn't make, such as Django's, into one of ours."""
         if not isinstance(cursor, cls):
             cursor.__class__ = noting(type(cursor), server=True)
             cursor._conn = use.quick
@@ -252,9 +252,9 @@ class NotingServerCursor(NotingCursor):
         use.server_cursors = [*use.server_cursors, self]
 
     def _note_results(self, sql: str) -> None:
-        """They are of psycopg's own DECLARE and FETCH."""
+        """Ignore them: they belong to psycopg's own DECLARE and FETCH."""
 
-    # What asks the server.
+    # The methods that ask the server.
     fetchone = _run_as("fetchone")
     fetchmany = _run_as("fetchmany")
     fetchall = _run_as("fetchall")
@@ -263,14 +263,14 @@ class NotingServerCursor(NotingCursor):
 
     def __iter__(self) -> Any:
         rows: Any = super().__iter__()
-        # psycopg 3.3's is the cursor itself; before, it is a generator, which asks the server.
+        # In psycopg 3.3 this is the cursor itself; before, a generator, which asks the server.
         mine = None if rows is self else work.current()
         return rows if mine is None else rows_for(mine, self._use, rows)
 
     def close(self) -> None:
         use = self._use
         if self.withhold and self._conn.pgconn.transaction_status == TransactionStatus.INERROR:
-            # psycopg can't close it on the server then, and it outlives the transaction.
+            # psycopg can't close it on the server then, so it outlives the transaction.
             use.note(CHANGES, "DECLARE")
         super().close()
         use.server_cursors = [each for each in use.server_cursors if each is not self]

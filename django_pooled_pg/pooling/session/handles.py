@@ -1,6 +1,6 @@
-"""Owns the classes of handles: what a borrower has in place of a connection; see `use.py`.
+"""The classes of handles: what a borrower has in place of a connection; see `use.py`.
 
-Relies on names of psycopg's connection that are private: `_commit_gen` and the others in
+Relies on private names of psycopg's connection: `_commit_gen` and the others in
 `HARMLESS`.
 """
 
@@ -34,7 +34,7 @@ else:
 
 FACTORIES = ("cursor_factory", "server_cursor_factory")
 
-# What psycopg runs as a block ends.
+# What psycopg runs when a block ends.
 _ENDS = {
     getattr(getattr(cls, "_exit_gen", None), "__code__", None)
     for cls in (psycopg.Transaction, psycopg.Pipeline)
@@ -47,7 +47,7 @@ _OF_CONNECTIONS = (
     "set_read_only",
     "set_deferrable",
 )
-# What waits for the statements that a pipeline has sent.
+# What waits for statements that a pipeline has sent.
 OF_PIPELINES = {
     getattr(getattr(psycopg.Pipeline, f"_{name}_gen", None), "__code__", None)
     for name in ("sync", "fetch", "exit")
@@ -57,8 +57,8 @@ OF_TWO_PHASES = {
     getattr(getattr(psycopg.Connection, f"_tpc_{name}_gen", None), "__code__", None)
     for name in ("prepare", "finish")
 } - {None}
-# What psycopg runs on a connection without a cursor, and what leaves nothing in the session. One
-# that is missing is taken for something that does.
+# What psycopg runs on a connection without a cursor, but leaves nothing in the session. Anything
+# that isn't listed counts as leaving something.
 HARMLESS = {
     getattr(function, "__code__", None)
     for function in (
@@ -74,11 +74,11 @@ HARMLESS = {
 
 
 def remember_with_handles(connection: Any, stops: Stops) -> Session:
-    """Note the state of a session that is new; its borrowers get handles like `connection`."""
+    """Note the state of a new session; its borrowers get handles like `connection`."""
     note_statements(connection)
     begin_unused(connection)
     if not issubclass(type(connection), psycopg.Connection):
-        # A proxy around one, as ddtrace's is: its borrowers get the proxy itself, which can't be
+        # A proxy around one, such as ddtrace's: its borrowers get the proxy itself, which can't be
         # taken away.
         session = remember(connection, lambda namespace: (connection, connection), stops)
         session.is_proxied = True
@@ -109,9 +109,9 @@ def _new_handles(quick_class: Any, raw_class: Any, namespace: dict[str, Any]) ->
 
 
 def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
-    """Call a user's callback with a connection that is of no use to it afterwards."""
+    """Call a user's callback with a connection that is useless to it afterwards."""
     session, before = session_of(connection), use_of(connection)
-    # Handles of its own: a borrower may have the others already.
+    # New handles: a borrower may already have the others.
     handles, session.handles = session.handles, None
     use = Use(session)
     try:
@@ -122,9 +122,21 @@ def with_handle(connection: Any, callback: Callable[[Any], object]) -> None:
         before.begin_again(session)
 
 
-class _Handle:
-    def __del__(self) -> None:
+class _Handle(_Base):
+    def __del__(self, *args: Any) -> None:
         """Say nothing of a connection that is open: it is the pool's."""
+
+    def cancel(self) -> None:
+        with use_of(self).asking():
+            super().cancel()
+
+    def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+        with use_of(self).asking():
+            super().cancel_safe(*args, **kwargs)
+
+    def cancel_for_pool(self, *, timeout: float) -> None:
+        """Cancel without a note: the pool itself knows when that is over."""
+        super().cancel_safe(timeout=timeout)
 
 
 class NotingHandle(_BaseOfBoth):
@@ -133,7 +145,7 @@ class NotingHandle(_BaseOfBoth):
     def __getattr__(self, name: str) -> Any:
         if name == "_pipeline" and _is_collected(self):
             raise GeneratorExit
-        current_use(self)  # if it was taken away, that is why
+        current_use(self)  # raises if the attribute is missing because the handle was taken away
         of_class = getattr(super(), "__getattr__", None)
         if of_class is not None:
             return of_class(name)
@@ -142,7 +154,7 @@ class NotingHandle(_BaseOfBoth):
     def __setattr__(self, name: str, value: Any) -> None:
         use = use_of(cast(Any, self))
         if use.is_of_nobody and name.startswith("_"):
-            return  # psycopg ends what it had begun, as a notifies() that is collected
+            return  # psycopg ends what it had begun, such as a garbage-collected notifies()
         current_use(self).handled = True
         super().__setattr__(name, value)
 
@@ -171,21 +183,21 @@ class NotingHandle(_BaseOfBoth):
         super().add_notify_handler(callback)
 
     def ends_unheard(self, code: CodeType | None) -> bool:
-        """Tell whether psycopg ends a block that was collected while it was open."""
+        """Tell whether psycopg ends a block that was garbage-collected while it was open."""
         return code in _ENDS and _is_collected(self)
 
     def note_wait(self, code: CodeType | None) -> Use:
-        """Note that psycopg is about to run a generator of that code; return the use."""
+        """Note that psycopg is about to run a generator with that code; return the use."""
         use = current_use(self)
         use.handled = True
         if code not in HARMLESS:
-            # Of a cursor that isn't ours, as psycopg.RawCursor(connection) is.
+            # From a cursor that isn't ours, such as psycopg.RawCursor(connection).
             use.note(CHANGES, "a cursor of psycopg's own")
         return use
 
 
 class _RawHandle(NotingHandle, _Base):
-    """The connection as a thread has it that has borrowed it."""
+    """The connection as the thread that has borrowed it sees it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "autocommit":
@@ -197,14 +209,14 @@ class _RawHandle(NotingHandle, _Base):
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         use = current_use(self)
-        # A class that makes cursors of its own does so with what notes them.
+        # A connection class that makes cursors of its own makes them with the factories that note.
         handle: Any = use.quick if type(use.quick).cursor is psycopg.Connection.cursor else super()
         cursor = handle.cursor(*args, **kwargs)
         if isinstance(cursor, NotingCursor):
             cursor._conn = use.quick
             cursor.belong_to(use)
         else:
-            # One that doesn't tell when it is closed is open until nobody has it.
+            # A cursor that doesn't tell when it is closed counts as open while anybody has it.
             use.open_cursors.append(None)
             finalize(cursor, use.cursor_is_gone).atexit = False
         return cursor
@@ -238,7 +250,7 @@ class _RawHandle(NotingHandle, _Base):
 
 
 class _Info(psycopg.ConnectionInfo):
-    """What asks its handle for libpq's connection, and so ends with it."""
+    """Asks its handle for libpq's connection, and so becomes useless with it."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -251,7 +263,7 @@ class _Info(psycopg.ConnectionInfo):
 
 
 def _is_collected(handle: Any) -> bool:
-    """Tell whether a generator with an open block is collected, and has nothing to end any more.
+    """Tell whether a generator is garbage-collected in an open block, with nothing left to end.
 
     Nobody could catch what it raises; Python would print it.
     """
@@ -259,7 +271,7 @@ def _is_collected(handle: Any) -> bool:
 
 
 def current_use(handle: Any) -> Use:
-    """Return the use that a handle is in; refuse one that was taken away."""
+    """Return the use that a handle is in; refuse a handle that was taken away."""
     use = use_of(handle)
     if use.is_of_nobody:
         refuse()

@@ -1,7 +1,7 @@
-"""Owns finding out whether a server session is still there; lends and closes nothing.
+"""Finds out whether a server session still exists; lends and closes nothing.
 
-What asks the server goes through libpq's asynchronous calls, because only those can be bounded
-in time whatever the network does:
+Questions to the server go through libpq's asynchronous calls, because only those can be limited in
+time, whatever the network does:
 https://www.postgresql.org/docs/current/libpq-async.html
 """
 
@@ -32,8 +32,8 @@ Poll = Callable[[float], list[tuple[int, int]]]
 def poll_of(connection: _Connection) -> Poll:
     """Return what polls the connection's socket for something to read.
 
-    Called with 0 (milliseconds to wait) it tells whether an idle session's server has sent
-    anything: a farewell, the end of the stream, or real news, such as a changed parameter.
+    Called with 0 (milliseconds to wait), it tells whether an idle session's server has sent
+    anything: a goodbye, the end of the stream, or a message such as a changed parameter.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, _READABLE)
@@ -41,9 +41,9 @@ def poll_of(connection: _Connection) -> Poll:
 
 
 def is_alive(connection: _Connection, poll: Poll) -> bool:
-    """Look whether an idle session is still there; costs no round trip unless there are news.
+    """Look whether an idle session still exists; no round trip unless the server sent something.
 
-    Whoever calls this has the connection, and its `poll`, to itself.
+    Its caller has the connection, and its `poll`, to itself.
     """
     if not poll(0):
         return True
@@ -51,12 +51,12 @@ def is_alive(connection: _Connection, poll: Poll) -> bool:
         connection.pgconn.consume_input()
     except psycopg.Error:
         return False
-    # A farewell can be read before the end of the stream has come.
+    # A goodbye can be read before the end of the stream has come.
     return answers(connection)
 
 
 def seems_connected(connection: _Connection) -> bool:
-    """Look whether the peer is there, from any thread, though another one may use it."""
+    """Look whether the peer exists; from any thread, even if another one uses the connection."""
     try:
         return not has_hung_up(connection.pgconn.socket)
     except psycopg.Error:
@@ -64,7 +64,7 @@ def seems_connected(connection: _Connection) -> bool:
 
 
 def answers(connection: _Connection) -> bool:
-    """Ask the server for a sign of life; at most `ANSWER_LIMIT` seconds."""
+    """Ask the server for a sign of life; takes at most `ANSWER_LIMIT` seconds."""
     try:
         exchange(connection, b"")
     except (psycopg.Error, TimeoutError):
@@ -77,8 +77,8 @@ def exchange(
 ) -> list[PGresult]:
     """Run statements in one round trip; return their results.
 
-    Raises `psycopg.Error`, and `TimeoutError` after `within` seconds; after either the
-    connection is good for nothing but closing.
+    Raises `psycopg.Error`, and `TimeoutError` after `within` seconds; after either, the
+    connection can only be closed.
     """
     pgconn = connection.pgconn
     deadline = monotonic() + within

@@ -1,4 +1,4 @@
-"""Owns bringing a returned session back to the state it had when new, and then into its backing."""
+"""Brings a returned session back to the state it had when new, then puts it into its backing."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from .use import Use
 
 logger = logging.getLogger(__name__)
 
-# What DISCARD ALL does, but for plans and psycopg's own prepared statements. DISCARD ALL itself
+# What DISCARD ALL does, except for plans and psycopg's own prepared statements. DISCARD ALL itself
 # must be alone in its round trip: https://www.postgresql.org/docs/current/sql-discard.html
 _RESET = (
     b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
     b"SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; "
 )
-# psycopg prepares by the protocol; what a borrower prepared by SQL has from_sql.
+# psycopg prepares through the protocol; from_sql marks what a borrower prepared by SQL.
 _DEALLOCATE = (
     b"DO $$ DECLARE name text; BEGIN"
     b" FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP"
@@ -47,16 +47,16 @@ _DEALLOCATE = (
 
 
 class Reset:
-    """The `reset` of one pool. `configure` puts back what belongs to every session of it."""
+    """The `reset` of one pool. `configure` restores what belongs to every session of it."""
 
     def __init__(
         self, pool_name: str, config: PoolConfig, configure: Callable[[Connection], None]
     ) -> None:
         self._pool_name = pool_name
         self._how = config.reset
-        # Whether a session that is clean is left as it is.
+        # Whether a clean session is left as it is.
         self.only_where_needed = config.reset in ("auto", "never")
-        # Whether a use that did nothing unusual shows by itself that nothing is to be undone.
+        # Whether a use without anything unusual is proof enough that there is nothing to undo.
         self.is_quick_to_tell = config.reset == "auto"
         self._keeps = config.pool_class != "null"
         self._configure = configure
@@ -71,7 +71,7 @@ class Reset:
         return not self.only_where_needed or not _is_at_rest(connection, use)
 
     def put_attributes_back(self, connection: Connection, session: Session) -> None:
-        """Give psycopg's attributes their values again, unless more than that is to be undone."""
+        """Restore psycopg's attributes, unless more than that has to be undone."""
         if (
             connection.pgconn.transaction_status == IDLE
             and not connection.lock.locked()
@@ -81,12 +81,12 @@ class Reset:
             put_back(connection, session)
 
     def put(self, backing: AnyBacking, connection: Connection, use: Use) -> None:
-        """Put a connection into its backing when a worker has reset it.
+        """Put a connection into its backing after a worker has reset it.
 
         One that can't be reset is closed, and psycopg_pool replaces it.
         """
         if connection.closed or backing.closed:
-            pass  # psycopg_pool sees to it
+            pass  # psycopg_pool deals with it
         elif self._keeps:
             reset_and_put = partial(self._reset_and_put, backing, connection, use)
             if backing.in_worker(reset_and_put, connection):
@@ -102,9 +102,7 @@ class Reset:
             reset = self.apply(connection, use)
             with self._lock:
                 self.resets += reset
-        except (
-            BaseException
-        ) as ex:  # its server, or the user's callback; a worker must not die of it
+        except BaseException as ex:  # from the server or a callback; the worker must survive it
             logger.warning(
                 "Pool %r: closing a connection that can't be reset: %s",
                 self._pool_name,
@@ -116,9 +114,9 @@ class Reset:
             backing.put(connection)
 
     def apply(self, connection: Connection, use: Use) -> bool:
-        """Undo what was done, at the price of a round trip or more; tell whether it was reset.
+        """Undo what was done, by one or more round trips; tell whether the session was reset.
 
-        Raises whatever goes wrong; the connection is good for nothing then.
+        Raises whatever goes wrong; the connection can only be closed then.
         """
         session = session_of(connection)
         _roll_back(connection, use)
@@ -145,7 +143,7 @@ def is_clean(connection: Connection, session: Session, use: Use) -> bool:
     return (
         _is_at_rest(connection, use)
         and (not use.handled or has_its_attributes(connection, session))
-        # Functions that no statement shows may have changed parameters.
+        # Functions that don't show in a statement may have changed parameters.
         and (not effect or (effect < CHANGES and parameters_of(connection) == session.parameters))
     )
 
@@ -154,10 +152,11 @@ def _is_at_rest(connection: Any, use: Use) -> bool:
     return bool(
         connection.pgconn.transaction_status == IDLE
         and connection._autocommit
-        # Somebody is in the midst of something, as a suspended notifies() is; or was interrupted.
+        # Somebody is in the middle of something, as a suspended notifies(), or was interrupted.
         and not connection.lock.locked()
         and not use.doubt
         and use.cancel is None
+        and not use.asked
         and not (use.handled and is_ongoing(connection))
     )
 
@@ -165,14 +164,14 @@ def _is_at_rest(connection: Any, use: Use) -> bool:
 def _roll_back(connection: Connection, use: Use) -> None:
     """End what the borrower left open.
 
-    Raises `psycopg.Error` when that can't be done, or isn't in time.
+    Raises `psycopg.Error` if that isn't possible, or not in time.
     """
-    if use.cancel is not None and not use.cancel.was_answered():
+    if use.asked or (use.cancel is not None and not use.cancel.was_answered()):
         raise psycopg.OperationalError("a cancel request was not answered in time")
     status = connection.pgconn.transaction_status
     if status == TransactionStatus.ACTIVE:
-        # The server would go on with it, even if the connection is closed. Older libpqs can't be
-        # kept from waiting for a server that doesn't answer.
+        # The server would go on with it even if the connection is closed. With older libpqs, a
+        # request can't be kept from waiting for a server that doesn't answer.
         # https://www.postgresql.org/docs/current/libpq-cancel.html
         if psycopg.capabilities.has_cancel_safe():
             connection.cancel_safe(timeout=ANSWER_LIMIT)
@@ -190,13 +189,13 @@ def _roll_back(connection: Connection, use: Use) -> None:
 def _reset(connection: Connection, session: Session, prepared: bool) -> None:
     """Make the server forget what borrowers did, in one round trip.
 
-    Also forgotten is what was configured after connecting: configure the session again.
-    Raises `psycopg.Error` or `TimeoutError`; the connection is good for nothing then.
+    It also forgets what was configured after connecting: configure the session again.
+    Raises `psycopg.Error` or `TimeoutError`; the connection can only be closed then.
     """
     quote = Escaping(connection.pgconn).escape_literal
     clean = dict(zip(REPORTED, session.parameters, strict=True))
-    # Nearly every session has a time zone configured; the rest is for the engine to put back. RESET
-    # brings a name back, too, but not to one of a pooler's sessions, which had none when new.
+    # Nearly every session has a time zone configured; the engine restores the rest. RESET restores
+    # the name, too, but not in a pooler's session, which had none when new.
     configured = b"SET TimeZone = %b; SET application_name = %b" % (
         quote(clean[b"TimeZone"] or b"UTC"),
         quote(clean[b"application_name"] or b""),

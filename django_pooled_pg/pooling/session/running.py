@@ -1,4 +1,4 @@
-"""Owns running a statement for a piece of work, which may stop being wanted meanwhile."""
+"""Runs a statement for a piece of work, which may stop being wanted meanwhile."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-# What ends transactions is left alone; and so are parts of them, while the server answers.
+# Statements that end transactions are left alone; so are rollbacks and savepoints, as long as the
+# server answers.
 _ENDS = ("COMMIT", "END")
 _STEERS = ("ROLLBACK", "ABORT", "RELEASE", "SAVEPOINT")
-# Seconds between two looks whether another thread still uses the connection.
+# Seconds between two checks whether another thread still uses the connection.
 _TURN = 0.005
 
 
 class Statement:
-    """A statement that runs for a piece of work, while it runs. `run_for` runs it."""
+    """A statement that runs for a piece of work, for as long as it runs. `run_for` runs it."""
 
     __slots__ = ("_began", "_is_hung_up", "_stopped_at", "_work", "thread_id", "use")
-    # Whether it is refused when its work isn't wanted any more, and canceled.
+    # Whether it is refused, and canceled, when its work isn't wanted any more.
     refused = canceled = True
 
     def __init__(self, work: Work, use: Use) -> None:
         self._work = work
         self.use = use
         self.thread_id = get_ident()
-        # By `time.monotonic()`; 0 while it doesn't run, and before it is to be stopped.
+        # By `time.monotonic()`; 0 while it doesn't run, or before it is to be stopped.
         self._began = self._stopped_at = 0.0
         self._is_hung_up = False
 
@@ -48,7 +49,7 @@ class Statement:
         """Begin. Raises `RequestAbandoned` or `DeadlineExceeded` if its work isn't wanted."""
         work, use = self._work, self.use
         if use.cancel is not None:
-            self._end_cancel()  # an interrupt has kept the statement before from it
+            self._end_cancel()  # an interrupt kept the previous statement from doing so
         self._began = began = monotonic()
         if self.refused and (work.stopped or work.until <= began or work.outer is not None):
             work.require(use.session.stops)
@@ -56,8 +57,8 @@ class Statement:
         work.running.add(self)
 
     def end(self) -> None:
-        """End, when its use has forgotten it."""
-        # First that, then this; stop() does it the other way round.
+        """End, after its use has forgotten it."""
+        # In this order; stop() does it the other way round.
         if not self._began:
             return
         work = self._work
@@ -72,7 +73,7 @@ class Statement:
             self.use.end_cancel()
 
     def end_with(self, error: psycopg.OperationalError) -> None:
-        """End; raise what `begin()` raises in the place of an error that comes from stopping it."""
+        """End; raise what `begin()` raises in place of an error that comes from stopping it."""
         seconds = monotonic() - self._began
         self.end()
         if self._was_stopped(error):
@@ -83,9 +84,9 @@ class Statement:
         return bool(self._stopped_at)
 
     def stop(self) -> None:
-        """Have the server cancel it. Called by the thread that watches the work, alone.
+        """Have the server cancel it. Only the thread that watches the work calls this.
 
-        One that goes on, be the requests answered or not, loses its connection.
+        If it goes on, whether or not the requests were answered, it loses its connection.
         """
         use, now = self.use, monotonic()
         asked = self._stopped_at or now
@@ -95,8 +96,8 @@ class Statement:
         if self._is_hung_up or not (late or cancels):
             self._stopped_at = asked
             return
-        # First said, then looked; its borrower does it the other way round. One of the two sees the
-        # other: who ends the statement, or the borrow, waits for the answer.
+        # Announce first, then look; its borrower does it the other way round. So one of the two
+        # sees the other: whoever ends the statement, or the borrow, waits for the answer.
         use.cancel = cancel = Cancel(use.session.stops.pool_name, before)
         if not self.is_running():
             use.cancel = before
@@ -112,7 +113,7 @@ class Statement:
     def _hang_up(self, seconds: float) -> None:
         # The server doesn't answer, or a pooler hasn't passed the statement on yet.
         logger.warning(
-            "Pool %r: a statement goes on %.1f s after it was to end; its connection is closed",
+            "Pool %r: a statement still runs %.1f s after it should have ended; its connection is closed",
             self.use.session.stops.pool_name,
             seconds,
         )
@@ -120,7 +121,7 @@ class Statement:
         hang_up(self.use.quick)
 
     def is_running(self) -> bool:
-        """Tell whether it runs still. An interrupt may have kept it from saying that it doesn't."""
+        """Tell whether it still runs; an interrupt may have kept it from ending properly."""
         return self.use.statement is self and self.use.quick is not RETURNED_HANDLE
 
 
@@ -145,13 +146,13 @@ class Queued(Statement):
     refused = False
 
     def _was_stopped(self, error: psycopg.OperationalError) -> bool:
-        # The wait for one may be stopped, and another one be hit.
+        # The wait for one statement may be stopped, and another one be hit.
         hit = isinstance(error, QueryCanceled) and not self._work.is_wanted()
         return hit or super()._was_stopped(error)
 
 
 def statement_for(use: Use, query: object = None) -> Statement | None:
-    """Return what a statement of the caller's work is run as; `None` if that doesn't limit it.
+    """Return what tracks a statement of the caller's work; `None` if nothing limits it.
 
     Raises `RequestAbandoned` or `DeadlineExceeded` if its connection isn't free in time.
     """
@@ -180,12 +181,12 @@ def _begins(query: object, words: tuple[str, ...]) -> bool:
 
 
 def is_in_pipeline(use: Use) -> bool:
-    """Tell whether statements are sent now whose results come later."""
+    """Tell whether statements are now sent without waiting for their results."""
     return use.session.namespace.get("_pipeline") is not None
 
 
 def _await_turn(work: Work, use: Use) -> None:
-    """Wait while another thread runs a statement on the same connection, which must not be hit."""
+    """Wait while another thread's statement runs on the same connection: it must not be hit."""
     lock = use.session.namespace["lock"]
     while lock.locked():
         if not work.is_wanted():
@@ -195,9 +196,9 @@ def _await_turn(work: Work, use: Use) -> None:
 
 
 def run_for(statement: Statement, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-    """Return what `function` returns, which runs the statement.
+    """Run the statement by calling `function`; return what that returns.
 
-    Raises `RequestAbandoned` or `DeadlineExceeded` when its work isn't wanted any more.
+    Raises `RequestAbandoned` or `DeadlineExceeded` if its work isn't wanted any more.
     """
     use = statement.use
     try:
@@ -208,8 +209,8 @@ def run_for(statement: Statement, function: Callable[..., R], *args: Any, **kwar
         statement.end_with(ex)
         raise
     finally:
-        # No call comes before it, in which an interrupt could keep it from being said: what runs
-        # next on this connection would be canceled.
+        # No call comes before this, in which an interrupt could prevent it: then the next statement
+        # on this connection would be canceled.
         use.statement = None
         statement.end()
 
@@ -229,7 +230,7 @@ _END = object()
 
 @contextmanager
 def copy_for(statement: Statement, copying: Any) -> Iterator[Any]:
-    """Be what a COPY is that runs for a piece of work."""
+    """Wrap a COPY that runs for a piece of work."""
     use = statement.use
     try:
         statement.begin()

@@ -1,8 +1,8 @@
-"""Owns PostgreSQL's lexical rules: cuts a text into tokens; knows no command and no function.
+"""PostgreSQL's lexical rules: cuts a text into tokens; knows no command and no function.
 
-https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and flex' rules in the server's
-scan.l. One pass, whose work grows with the text's length and not faster: no pattern here can try
-anything twice, since nothing that follows a repetition can fail.
+https://www.postgresql.org/docs/current/sql-syntax-lexical.html, and flex's rules in the server's
+scan.l. One pass, in time linear in the text's length: no pattern here can try anything twice,
+since nothing that follows a repetition can fail.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from collections.abc import Iterator
 WORD = "word"
 # A quoted identifier, without its quotes.
 NAME = "name"
-# U&"...": an identifier that may be any.
+# U&"...": an identifier that may turn out to be anything.
 ESCAPED_NAME = "escaped_name"
-# E'...', U&'...' (or its beginning) and $$...$$: literals whose text needs more than a look.
+# E'...', U&'...' (or its beginning) and $$...$$: literals whose text needs more than one match.
 LITERAL = "literal"
-# All else up to the next of the others: operators, brackets, numbers, plain literals.
+# Everything up to the next token of another kind: operators, brackets, numbers, plain literals.
 OTHER = "other"
 # The semicolon.
 END = "end"
-# A literal or quoted identifier without an end; or a comment. Nothing follows.
+# A literal or quoted identifier that doesn't end; or such a comment. Nothing follows.
 UNENDED = "unended"
 UNENDED_COMMENT = "unended_comment"
 
-# What is none, or only begins here.
+# Matches that aren't tokens, or only begin one.
 _LINE_COMMENT = "line_comment"
 _LONG_COMMENT = "long_comment"
 _ESCAPED = "escaped"
@@ -34,21 +34,21 @@ _DOLLAR = "dollar"
 _COMMENTS = frozenset([_LINE_COMMENT, "comment"])
 _LONG = frozenset([_LONG_COMMENT, _ESCAPED, _DOLLAR])
 
-# Every character outside of ASCII is a letter to PostgreSQL, and none of them is a blank.
+# Every character outside ASCII is a letter to PostgreSQL, and none of them is a blank.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
 _IN_WORD = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 _TAG = rf"(?:{_LETTER}[^\x00-/:-@\[-^`{{-\x7f]*)?"
 _BLANKS = r"[ \t\n\r\f\v]*"
 
-# Each begins with a character that no other begins with, but for letters; the frequent ones first.
+# Each begins with a character that no other begins with, except letters; the frequent ones first.
 _TOKEN = re.compile(
-    # \Z: blanks at the end would be tried again and again otherwise.
+    # \Z: otherwise blanks at the end would be tried again and again.
     rf"{_BLANKS}(?:"
-    # What begins nothing else. Said by what it is, not by what it isn't: `re` takes 2 ms at each
-    # start for a set that goes beyond \uffff.
+    # What begins nothing else. Written as what it is, not as what it isn't: at each start, `re`
+    # takes 2 ms for a set that goes beyond \uffff.
     r"(?P<other>(?:[\x00-!#&(-,.0-:<-@\[-^`{-\x7f]+"
-    # psycopg's placeholders where there are many of them: in VALUES and IN. The limit is for the
-    # memory that repeating takes.
+    # psycopg's placeholders where there are many: in VALUES and IN. The limit saves the memory
+    # that repetition takes.
     r"|'[^']*'|%s(?=[,)])|%|-(?!-)|/(?!\*)"
     rf"|\$(?!{_TAG}\$)){{1,500}})"
     r'|"(?P<name>[^"]*)"'
@@ -69,13 +69,13 @@ _IN_ESCAPED = re.compile(r"\\.|''|'", re.DOTALL)
 
 
 def tokens(sql: str) -> Iterator[tuple[str, str]]:
-    """Yield kind and text of each token; comments and blanks are none.
+    """Yield kind and text of each token; comments and blanks aren't tokens.
 
-    A backslash means something in E'...' only: `standard_conforming_strings` is on.
+    A backslash has a meaning only in E'...': `standard_conforming_strings` is on.
     """
     position = 0
-    # Where E'...' ended, as long as nothing but blanks and comments followed: after a line's end
-    # it goes on, with its backslashes.
+    # Where E'...' ended, as long as only blanks and comments followed: after a line end, it
+    # continues, with its backslashes.
     escaped_end = -1
     while position >= 0:
         for token in _TOKEN.finditer(sql, position):
@@ -109,7 +109,7 @@ def _goes_on(sql: str, escaped_end: int, token: re.Match[str]) -> bool:
 
 
 def _end_of(sql: str, token: re.Match[str]) -> int:
-    """Return where it ends that `token` begins, one of `_LONG`; -1 if nowhere."""
+    """Return where the construct ends that `token`, one of `_LONG`, begins; -1 if it doesn't."""
     if token.lastgroup == _LONG_COMMENT:
         return _comment_end(sql, token.end())
     if token.lastgroup == _ESCAPED:

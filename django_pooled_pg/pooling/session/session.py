@@ -1,4 +1,4 @@
-"""Owns what is known of one server session all its life; must not know who uses it.
+"""What is known of one server session for all its life; must not know who uses it.
 
 Relies on psycopg's private names listed in `ATTRIBUTES` and in `put_back`.
 """
@@ -45,7 +45,7 @@ ATTRIBUTES = (
 )
 _HANDLERS = ("_notice_handlers", "_notify_handlers")
 _PREPARING = ("prepare_threshold", "prepared_max")
-# What a pipeline or a two-phase transaction leaves where it was left open.
+# What an open pipeline or two-phase transaction leaves in the connection.
 _ONGOING = ("_pipeline", "_tpc")
 
 _Connection = psycopg.Connection[Any]
@@ -59,32 +59,33 @@ class Session:
     # The connection's __dict__, and libpq's connection.
     namespace: dict[str, Any]
     pgconn: Any
-    # Makes handles that share it; the last ones, unless they were taken away. See `use.py`.
+    # Makes handles that share it; and the last ones made, unless they were taken away. See
+    # `use.py`.
     make_handles: Callable[[dict[str, Any]], tuple[Any, Any]]
     handles: tuple[Any, Any] | None = None
-    # Counts the statements that were stopped; the pool's.
+    # Counts the statements that were stopped; belongs to the pool.
     stops: Stops
-    # Whether its connection is a proxy, of which there are no handles.
+    # Whether its connection is a proxy, which can't have handles.
     is_proxied: bool = False
-    # The class of its cursors, where that can be called directly.
+    # The class of its cursors, if that can be called directly.
     cursor_class: Any = None
-    # Of the times that its cursors load.
+    # The time zone of the times that its cursors load.
     timezone: Any = None
-    # The connection's attributes and the reported parameters, when it was clean.
+    # The connection's attributes and the reported parameters, from when it was clean.
     attributes: tuple[Any, ...]
     parameters: list[bytes | None]
     idle_since: float = field(default_factory=monotonic)
-    # Who was told of it since it was new or reset, in the words of whoever tells.
+    # The receivers that were told of it since it was new or reset; see `announcing.py`.
     announced_to: list[Any] | None = None
     # Whether it is being checked, so that it is neither idle nor lent.
     in_check: bool = False
-    # Whether it was given up, because nobody seemed to have it.
+    # Whether it was given up because nobody seemed to have it.
     given_up: bool = False
-    # Whether the server didn't want writes from the start: a standby, for example.
+    # Whether the server refused writes from the start: a standby, for example.
     read_only_from_start: bool = False
-    # When it was made, or last asked whether it takes writes.
+    # When it was opened, or last asked whether it accepts writes.
     checked_at: float = field(default_factory=monotonic)
-    # Polls its socket; for whoever has the session to itself.
+    # Polls its socket; only for whoever has the session to itself.
     poll: Poll
 
     def new_handles(self) -> tuple[Any, Any]:
@@ -98,7 +99,7 @@ def remember(
     make_handles: Callable[[dict[str, Any]], tuple[Any, Any]],
     stops: Stops,
 ) -> Session:
-    """Note the state of a session that is new."""
+    """Note the state of a new session."""
     session = Session(
         namespace=connection.__dict__,
         pgconn=connection.pgconn,
@@ -123,7 +124,7 @@ session_of: Callable[[_Connection], Session] = attrgetter(_ATTRIBUTE)
 
 
 def renew(connection: _Connection) -> None:
-    """Take the state of this moment as the clean one: whoever made it does so each time."""
+    """Take the present state as the clean one; whoever produced it calls this each time."""
     session = session_of(connection)
     session.attributes = _attributes_of(connection)
     session.cursor_class = _cursor_class_of(connection)
@@ -141,10 +142,10 @@ def is_ongoing(connection: _Connection) -> bool:
 
 
 def put_back(connection: _Connection, session: Session) -> None:
-    """Give psycopg's attributes the values that they had when the session was clean."""
+    """Restore the values that psycopg's attributes had when the session was clean."""
     attributes = connection.__dict__
     own, handlers, preparing = session.attributes
-    # Not through its properties: those take the connection's lock.
+    # Not through its properties, which take the connection's lock.
     attributes.update(zip(ATTRIBUTES, own, strict=True), _begin_statement=b"")
     for name, clean in zip(_HANDLERS, handlers, strict=True):
         attributes[name][:] = clean

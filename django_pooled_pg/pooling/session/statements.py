@@ -1,8 +1,8 @@
-"""Owns recognising statements that change the state of their session; runs none.
+"""Recognizes statements that change the state of their session; runs none.
 
-Only what is written in the statement can be seen: a function that calls `set_config` is not, and
-neither is the value of a parameter. Where a word is by PostgreSQL's rules, the scanner knows; what
-isn't known to be harmless, changes something.
+Only what is written in the statement can be seen: not a function that calls `set_config`, and not
+the value of a parameter. The scanner knows where a word is by PostgreSQL's rules. What isn't known
+to be harmless counts as changing something.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TypeVar
 from .scanner import END, ESCAPED_NAME, LITERAL, NAME, OTHER, UNENDED, WORD, tokens
 
 # What a statement may leave behind in its session. Plain numbers: an enum costs each query more.
-# Nothing: it only reads, and calls no function but well-known ones.
+# Nothing: it only reads, and calls only well-known functions.
 NOTHING = 0
-# Nothing that can be seen in it; but functions that it calls, or triggers, may.
+# Nothing that shows; but functions that it calls, or triggers, may leave something.
 UNKNOWN = 1
 # Something.
 CHANGES = 2
-# And types, which sessions that are open don't know.
+# Something, and new types, which open sessions don't know.
 NEW_TYPES = 3
 
 
@@ -28,15 +28,15 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What statements, and the tags of their results, begin with when they leave nothing behind that
-# outlives their transaction. RETURN is in the bodies of functions.
+# The first words of statements, and of their results' tags, that leave nothing behind after
+# their transaction. RETURN is in the bodies of functions.
 _HARMLESS = _words(
     "abort alter analyse analyze begin checkpoint close cluster comment commit copy create delete"
     " drop end explain fetch grant import insert lock merge move notify reassign refresh reindex"
     " release repack return revoke rollback savepoint security select show start table truncate"
     " update vacuum values with"
 )
-# Those of which the second word decides.
+# Those for which the second word decides.
 _DEPEND = {"set": _words("local transaction constraints"), "prepare": _words("transaction")}
 _FUNCTIONS = _words(
     "set_config setseed set_limit nextval setval"
@@ -46,51 +46,51 @@ _FUNCTIONS = _words(
     " pg_copy_logical_replication_slot pg_copy_physical_replication_slot"
     " pg_replication_origin_session_setup pg_replication_origin_session_reset"
     " pg_backup_start pg_start_backup pg_backup_stop pg_stop_backup"
-    # These run statements that they are given as text.
+    # These run statements that they get as text.
     " query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite"
     " crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table"
 )
-# A statement that begins harmlessly and has none of these anywhere, be it in a literal, leaves
-# nothing behind. To look for them is faster than the scanner, which has to tell where they are.
+# A statement that begins harmlessly and has none of these anywhere, not even in a literal, leaves
+# nothing behind. Searching for them is faster than the scanner, which finds out where they are.
 _SIGNS = _words(
     '; u&" pg_temp pg_settings set_ setseed nextval setval advisory dblink replication backup'
     " query_to_xml ts_stat ts_rewrite crosstab connectby xpath_table"
 )
 _WRITES = _words("insert update delete merge")
 _SIGNS_IN_OTHERS = _SIGNS | _words("temp extension type execute")
-# Words, also quoted ones, that mean something where they are; and those with pg_temp.
+# Words, also quoted ones, that have a meaning in certain places; and names with pg_temp.
 _NOTED = _words("pg_settings temp temporary extension type execute update merge for into")
 _NAMES = frozenset([WORD, NAME])
 _UNSURE = frozenset([ESCAPED_NAME, UNENDED])
-# What may be there before a bracket without being a function that somebody wrote: keywords, and
-# the functions that the ORM uses most.
+# What may precede a bracket without being somebody's own function: keywords, and the functions
+# that the ORM uses most.
 _WELL_KNOWN = _words(
     "select from where and or not in on as by any all exists union except intersect distinct when"
     " then else case having limit using over filter count sum min max avg coalesce upper lower"
     " length cast extract"
 )
-# Words that are no names after others, and what such a statement leaves behind.
+# Words that, after others, aren't names; and what such a statement leaves behind.
 _MADE = {
     **dict.fromkeys(("temp", "temporary"), (_words("create replace into local global"), CHANGES)),
     **dict.fromkeys(("extension", "type"), (_words("create alter"), NEW_TYPES)),
 }
-# psycopg's %(...)s, with a name that would mean something where it isn't one.
+# psycopg's %(...)s, with a name whose text would mean something outside a placeholder.
 _ODD_NAME = re.compile(r"%\([^)%]*?(?:['\"$;%\n\r]|--|/\*)")
-# DO and CALL may do whatever there is.
+# DO and CALL may do anything.
 _PREPARES = r"(?i)\b(?:PREPARE|DO|CALL)\b"
-# Characters: of a statement that is remembered, of all of those, and what an entry adds.
+# In characters: the longest statement to remember, the most in total, and what an entry adds.
 _LONGEST = 20_000
 _MOST = 4_000_000
 _ENTRY = 200
 
 
 def _is_odd(sql: str) -> bool:
-    """Tell whether the server may read something else: libpq stops at a NUL, for example."""
+    """Tell whether the server may read the text differently: libpq stops at a NUL, for example."""
     return "\0" in sql or "\ufffd" in sql or _ODD_NAME.search(sql) is not None
 
 
 class _Reader:
-    """Reads a text from its tokens. What it has come to is in `effect` and so on."""
+    """Reads a text from its tokens. `effect`, `command` and `local_sets` hold the result."""
 
     def __init__(self, sql: str) -> None:
         self.effect = UNKNOWN
@@ -109,7 +109,7 @@ class _Reader:
             self.effect = NOTHING
 
     def _begin(self) -> None:
-        """Begin a statement."""
+        """Start a statement."""
         self._first = self._second = ""
         # What SET LOCAL sets.
         self._target = ""
@@ -148,7 +148,7 @@ class _Reader:
             self._only_reads = False
 
     def _read_dependent(self, kind: str, text: str) -> None:
-        """Tell SET LOCAL, SET TRANSACTION, SET CONSTRAINTS and PREPARE TRANSACTION apart.
+        """Recognize SET LOCAL, SET TRANSACTION, SET CONSTRAINTS and PREPARE TRANSACTION.
 
         None of these words is reserved: `SET local.x = 1` and `PREPARE transaction AS SELECT 1` are
         something else.
@@ -164,17 +164,17 @@ class _Reader:
             else:
                 is_it = kind == NAME or (kind == WORD and text != "to")
                 self.local_sets += self._second != "constraints"
-            # What is after it would be read by other rules.
+            # What follows it would be read by other rules.
             if not is_it or self._target == "standard_conforming_strings":
                 self._changes(self._first)
         elif self._target in ("search_path", "schema") and (
-            # Tables become temporary ones then, and outlive the transaction.
+            # Tables then become temporary ones, and outlive the transaction.
             kind == LITERAL or "pg_temp" in text.lower() or "%" in text
         ):
             self._changes(self._first)
 
     def _read_noted(self, kind: str, text: str, last: str) -> None:
-        if text[:7] == "pg_temp":  # also pg_temp_3, by which it can be had, too
+        if text[:7] == "pg_temp":  # also pg_temp_3, another name for it
             self._changes(text)
         elif text == "pg_settings":
             if self._updates:
@@ -206,7 +206,7 @@ _Key = TypeVar("_Key", str, bytes)
 class _Known(dict[_Key, int]):
     """Answers that were given before: a hit is one call of dict's own code, in C.
 
-    Bounded in the memory that it takes, whatever it is asked for.
+    Its memory is limited, whatever it is asked for.
     """
 
     def __init__(self, answer: Callable[[_Key], int]) -> None:
@@ -219,7 +219,7 @@ class _Known(dict[_Key, int]):
         if len(key) <= _LONGEST:
             self._size += len(key) + _ENTRY
             if self._size > _MOST:
-                # All at once: to tell which is the oldest would cost each hit.
+                # All at once: finding the oldest would cost each hit.
                 self.clear()
                 self._size = len(key) + _ENTRY
             self[key] = answer
@@ -228,7 +228,7 @@ class _Known(dict[_Key, int]):
 
 def _effect(sql: str) -> int:
     first = next((text for kind, text in tokens(sql) if kind == WORD), "")
-    # Of a SELECT we want to know more, unless it is so long that what it costs is elsewhere.
+    # A SELECT deserves a closer look, unless it is so long that its cost is elsewhere.
     if first in _HARMLESS and (first != "select" or len(sql) > _LONGEST) and not _is_odd(sql):
         lower = sql.lower()
         if not any(sign in lower for sign in (_SIGNS if first in _WRITES else _SIGNS_IN_OTHERS)):
@@ -239,7 +239,7 @@ def _effect(sql: str) -> int:
 effect_of: Callable[[str], int] = _Known(_effect).__getitem__
 """Tell what a statement (or several) may leave behind: the greatest of the numbers above.
 
-Where its text can't be read for sure, it is `CHANGES`: that costs a reset.
+`CHANGES` if its text can't be read with certainty; that costs a reset.
 """
 
 _local_sets: Callable[[str], int] = _Known[str](lambda sql: _Reader(sql).local_sets).__getitem__
@@ -261,11 +261,11 @@ _tag_effect: Callable[[bytes], int] = _Known(_effect_of_tag).__getitem__
 
 
 def effect_after(sql: str, tags: Iterable[bytes | None]) -> int:
-    """Tell the same of a statement that ran, from the tags of its results as well.
+    """Like `effect_of` for a statement that has run, but also judges by its results' tags.
 
     The tags are libpq's `command_status`, of all results of one execution; those of errors are
-    empty. They are the server's word for the commands that ran; which functions those called, and
-    whether a table was temporary, only the statement tells.
+    empty. They are the server's own word for the commands that ran. Only the statement tells which
+    functions those called, and whether a table was temporary.
     """
     effect = words = effect_of(sql)
     sets = 0
@@ -286,5 +286,5 @@ def prepares(sql: str) -> bool:
 
 
 def command_of(sql: str) -> str:
-    """Return, for people to read, which command or function `CHANGES`: `"SET"`, for example."""
+    """Return, for people to read, the command or function that `CHANGES`: `"SET"`, for example."""
     return _Reader(sql).command or "?"

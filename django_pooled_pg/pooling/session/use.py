@@ -1,16 +1,16 @@
-"""Owns what one borrow did to its session; a new `Use` for each borrow, so nothing is ever cleared.
+"""What one borrow did to its session; a new `Use` for each borrow, so nothing is ever cleared.
 
 Its borrower never has the connection itself but handles, which share the connection's attributes
-(its very `__dict__`) and so are the same to psycopg. When the borrow ends and somebody has kept
-one, it is made to share those of a connection that is closed. Whatever was kept, cursors, open
-transactions, suspended generators, works through a handle, and is of no use from then on.
+(the same `__dict__`), so psycopg sees no difference. If somebody has kept a handle when the borrow
+ends, it is made to share those of a closed connection instead. Whatever was kept (cursors, open
+transactions, suspended generators) works through a handle, so it is useless from then on.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from operator import attrgetter
 from sys import getrefcount
 from types import FrameType
@@ -32,29 +32,35 @@ _Connection = psycopg.Connection[Any]
 set_attribute: Callable[[Any, str, Any], None] = object.__setattr__
 
 
-# The module that asks most often.
+where: Callable[[], str] | None = None
+"""Says where in the code this thread is, once somebody in this process wants to know where sessions
+are changed (`request_record.py`)."""
+
+# The module that asks most frequently.
 _OF_CURSORS = vars(sys.modules[psycopg.Cursor.__mro__[1].__module__])
 
 
 class Watcher(Protocol):
-    """Who wants to know that a session is not in use."""
+    """Wants to know when a session is no longer in use."""
 
     def unused(self) -> None:
-        """Called when the last open cursor was closed, in whatever thread that was."""
+        """Called when the last open cursor is closed, in whatever thread that happens."""
 
 
 class Use:
     """One borrower's use of a session.
 
-    `quick` is the handle of our cursors; `raw` is what the borrower gets as psycopg's connection,
+    `quick` is the handle for our cursors; `raw` is what the borrower gets as psycopg's connection,
     and notes what is done with it.
     """
 
-    # Most uses change none of these: so they are the class', and a new use costs little.
+    # Most uses change none of these, so they are the class's, and a new use costs little.
 
     # What statements may have left behind, and the command of the first that did.
     effect: int = NOTHING
     reason: str = ""
+    # Where in the code that was; empty unless somebody wants to know.
+    changed_at: str = ""
     # Whether a statement was prepared by SQL.
     prepared = False
     # Whether psycopg's attributes may have changed.
@@ -64,31 +70,33 @@ class Use:
     # Seconds that statements took.
     worked: float = 0.0
     refused_to_write = False
-    # Whether it stands for that of handles that were taken away.
+    # Whether it stands in for the use of handles that were taken away.
     is_of_nobody = False
-    # The cancel request that is under way, or that nobody has seen the end of.
+    # A cancel request that is under way, or whose end nobody has seen.
     cancel: Cancel | None = None
+    # One entry for each of the borrower's own, or psycopg's, that nobody has seen the end of.
+    asked: Sequence[None] = ()
     # The statement that runs for some work, and that work, or the last one.
     statement: object = None
     work: Work | None = None
     # Who wants to know when the last open cursor is closed.
     watcher: Callable[[], Watcher | None] | None = None
-    # Those that are open. Strong: one that was collected without being closed would be open on the
-    # server.
+    # The open ones. Strong references: one that is garbage-collected without being closed would
+    # stay open on the server.
     server_cursors: Sequence[Any] = ()
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        # One entry for each cursor that is open. A list, whose operations are atomic: a cursor
-        # may be closed or collected in any thread.
+        # One entry for each open cursor. A list, whose operations are atomic: a cursor may be
+        # closed or garbage-collected in any thread.
         self.open_cursors: list[None] = []
         self.quick, self.raw = session.handles or session.new_handles()
         session.namespace[_ATTRIBUTE] = self
         if session.is_proxied:
-            self.handled = True  # nobody notes whether it was
+            self.handled = True  # nobody notes whether that is so
 
     def begin_again(self, session: Session) -> None:
-        """Be what the connection's cursors find, after another use in between."""
+        """Become what the connection's cursors find, after another use in between."""
         session.namespace[_ATTRIBUTE] = self
 
     def end(self) -> None:
@@ -97,20 +105,22 @@ class Use:
             self.quick = self.raw = RETURNED_HANDLE
             return
         quick, raw = self.quick, self.raw
-        # References don't come from nothing: if nobody has one now, nobody will, and the next
+        # References don't appear from nowhere: if nobody has one now, nobody will, and the next
         # borrower gets the same handles.
         if getrefcount(quick) != _ALONE or getrefcount(raw) != _ALONE or getweakrefcount(raw):
             withdraw(quick, raw)
             self.session.handles = None
-        # Cursors that were kept have this.
+        # Kept cursors find this.
         self.quick = self.raw = RETURNED_HANDLE
 
     def note(self, effect: int, reason: str = "") -> None:
-        """Note what a statement may leave behind, and which command or function does."""
+        """Note what a statement may leave behind, and the command or function that does so."""
         if effect > self.effect:
             self.effect = effect
         if effect >= CHANGES and not self.reason:
             self.reason = reason
+            if where is not None:
+                self.changed_at = where()
 
     def note_statement(self, sql: str, effect: int) -> None:
         """Note what a statement may leave behind."""
@@ -121,11 +131,12 @@ class Use:
             self.prepared = self.prepared or prepares(sql)
 
     def forget_effect(self) -> None:
-        """Take what was done so far as what is done to each session that is new."""
-        self.effect, self.reason, self.prepared, self.handled = NOTHING, "", False, False
+        """Treat what was done so far as part of setting up a new session."""
+        self.effect, self.reason, self.changed_at = NOTHING, "", ""
+        self.prepared = self.handled = False
 
     def cursor_is_gone(self) -> None:
-        """Note that a cursor was closed, or collected without that."""
+        """Note that a cursor was closed, or garbage-collected without that."""
         open_cursors = self.open_cursors
         open_cursors.pop()
         if not open_cursors and self.watcher is not None:
@@ -134,39 +145,51 @@ class Use:
                 watcher.unused()
 
     def end_cancel(self) -> None:
-        """Wait until no cancel request is under way, some seconds at most.
+        """Wait, a few seconds at most, until no cancel request is under way.
 
-        One that isn't answered may arrive yet: then the connection is closed, so that it hits
+        One that isn't answered may still arrive: then the connection is closed, so that it hits
         nothing else.
         """
-        if self.cancel is None:
+        cancel = self.cancel
+        if cancel is None:
             return
-        if self.cancel.was_answered():
-            self.cancel = None
-        else:
+        if not cancel.was_answered():
             self.quick.close()
+        elif self.cancel is cancel:  # and not the next one, by now
+            self.cancel = None
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Note that the borrower has the server cancel something, until the server has answered."""
+        # Atomic: that may be in any thread.
+        under_way = vars(self).setdefault("asked", [])
+        self.handled = True
+        under_way.append(None)
+        yield
+        # Not after an error: then the request may arrive yet.
+        under_way.pop()
 
     def end_server_cursors(self) -> None:
-        """Forget the server-side cursors that are open; whether they are on the server, too."""
+        """Forget the open server-side cursors, and note that the server may still have them."""
         for cursor in self.server_cursors:
             if not cursor.closed:
-                # Not its own close(), which would ask the server.
+                # Not the cursor's own close(), which would ask the server.
                 psycopg.Cursor.close(cursor)
                 self.note(CHANGES, "DECLARE")
         self.server_cursors = ()
 
 
 use_of: Callable[[_Connection], Use] = attrgetter(_ATTRIBUTE)
-"""Return the use that a connection, or a handle, is in; of one that is idle, the last."""
+"""Return the use that a connection, or a handle, is in; if idle, the last one."""
 
 
 def begin_unused(connection: _Connection) -> None:
-    """Let a connection that nobody has used yet have a use, for cursors that the pool makes."""
+    """Give a connection that nobody has used yet a use, for cursors that the pool makes."""
     connection.__dict__[_ATTRIBUTE] = _OfNobody()
 
 
 def of_psycopg(frame: FrameType) -> bool:
-    """Tell whether it is psycopg's own code that runs there."""
+    """Tell whether the code running there is psycopg's own."""
     names = frame.f_globals
     return names is _OF_CURSORS or str(names.get("__name__")).startswith("psycopg")
 
@@ -179,7 +202,7 @@ def refuse() -> NoReturn:
     )
 
 
-class _ReturnedPGconn:
+class ReturnedPGconn:
     """Stands for libpq's connection in handles that were taken away: all that asks is refused."""
 
     status = ConnStatus.BAD
@@ -197,7 +220,7 @@ class _OfNobody(Use):
 
 
 _RETURNED: dict[str, Any] = {
-    "pgconn": _ReturnedPGconn(),
+    "pgconn": ReturnedPGconn(),
     "lock": nullcontext(),
     "_closed": True,
     "_pool": None,
@@ -215,7 +238,7 @@ RETURNED_HANDLE.__dict__ = _RETURNED
 
 
 class _Counted(Use):
-    """Counts as `end` does the references to a handle that only its use and its session have."""
+    """Counts, as `end` does, the references to a handle that only its use and its session have."""
 
     def __init__(self) -> None:
         self.handles = object(), object()
@@ -226,5 +249,5 @@ class _Counted(Use):
         return getrefcount(quick)
 
 
-# Python's versions differ in what they count of variables and arguments.
+# Python versions differ in how they count variables and arguments.
 _ALONE = _Counted().references()

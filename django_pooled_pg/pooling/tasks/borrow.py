@@ -1,4 +1,4 @@
-"""Owns borrowing for a task, as `Pool.borrow` does it for a thread. Nothing here blocks the event loop."""
+"""Borrows for a task as `Pool.borrow` does for a thread. Nothing here blocks the event loop."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from ..gate import Gate
 from ..lease import HolderRef, Lease
 from ..pool import Pool
 from ..session.session import session_of
-from ..waiting import IN_VAIN, Wait, cause_of
+from ..waiting import IN_VAIN, Limits, cause_of
+from ..waits import telling
 from .borrower import TaskBorrower
 from .claim import TaskClaim
 from .errand import in_thread
 from .use import TaskUse
 
-# Seconds between two looks at a gate that is closed.
+# Seconds between two looks at a closed gate.
 _LOOK_EVERY = 0.05
 
 
 async def borrow(pool: Pool, holder: HolderRef, who: TaskBorrower) -> Lease:
     """Lend the task a connection that is alive, waiting up to `config.timeout` seconds.
 
-    Raises what `Pool.borrow` raises. The session is a thread's until `TaskUse.begin_task()`.
+    Raises what `Pool.borrow` raises. The session belongs to a thread until `TaskUse.begin_task()`.
     """
     started = now = monotonic()
     while True:
         lease = _lend_idle(pool, holder, who, now)
         if lease is None:
-            lease = await _lend_awaited(pool, started, holder, who)
+            with telling(pool):
+                lease = await _lend_awaited(pool, started, holder, who)
         if await _is_fit(pool, lease) and not lease.session.given_up:
             return lease
         pool.supply.drop_dead(lease, pool.check.is_unwanted)
@@ -57,7 +59,7 @@ async def _lend_awaited(pool: Pool, started: float, holder: HolderRef, who: Task
         backing, connection = await _connection(pool, started)
         now = monotonic()
         with ledger.lock:
-            # It is when this borrower was taken for gone.
+            # It is given up if this borrower was taken for gone meanwhile.
             if not session_of(connection).given_up:
                 lease = _lease(pool, backing, connection, holder, who, now)
                 ledger.leases.add(lease)
@@ -78,33 +80,33 @@ def _lease(
 
 
 async def _connection(pool: Pool, started: float) -> tuple[AnyBacking, Connection]:
-    """Return a connection and where it is from: as `Waiting.for_connection`."""
+    """Return a connection and its backing, as `Waiting.for_connection` does."""
     waiting, supply = pool.waiting, pool.supply
-    wait = waiting.begin(started)
+    limits = Limits(started, supply.config)
     while True:
         place: Gate | AnyBacking = supply.gate
         try:
-            await _pass_gate(supply.gate, wait)
+            await _pass_gate(supply.gate, limits)
             backing = pool.ledger.backing
             if backing is None:
-                # It takes its time, and tells who wants to know of pools that open.
+                # Opening takes time, and notifies listeners.
                 backing = await in_thread(supply.opened)
             place = backing
-            connection = await _from_backing(backing, wait.deadline - monotonic())
+            connection = await _from_backing(backing, limits.deadline - monotonic())
         except PoolClosed:
-            wait.max_waiting = 0
+            limits.max_waiting = 0
         except IN_VAIN as ex:
-            raise waiting.failure(ex, place.waiting, wait) from cause_of(ex)
+            raise waiting.failure(ex, place.waiting, limits) from cause_of(ex)
         else:
-            wait.note_waited()
+            limits.note_waited()
             return backing, connection
 
 
-async def _pass_gate(gate: Gate, wait: Wait) -> None:
-    wait.require_place(gate)
+async def _pass_gate(gate: Gate, limits: Limits) -> None:
+    limits.require_place(gate)
     while not gate.is_open():
         await asyncio.sleep(_LOOK_EVERY)
-        wait.require_time()
+        limits.require_time()
 
 
 async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
@@ -125,8 +127,9 @@ async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
 
 async def _is_fit(pool: Pool, lease: Lease) -> bool:
     check, session, now = pool.check, lease.session, lease.since
-    if not check.may_wait(session, now):
-        return check.is_fit(lease.connection, session, now)
+    fit = check.is_fit_at_once(session, now)
+    if fit is not None:
+        return fit
 
     def ask() -> bool:
         try:
@@ -135,4 +138,11 @@ async def _is_fit(pool: Pool, lease: Lease) -> bool:
             pool.give_back(lease)
             raise
 
-    return await in_thread(ask, undo=lambda fit: pool.give_back(lease))
+    def undo(fit: bool) -> None:
+        if fit:
+            pool.give_back(lease)
+        else:
+            pool.supply.drop_dead(lease, check.is_unwanted)
+
+    # The holder lives on as long as the thread asks: else the lease would be reclaimed meanwhile.
+    return await in_thread(ask, undo, keeps=lease.living_holder())

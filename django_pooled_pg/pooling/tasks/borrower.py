@@ -1,4 +1,4 @@
-"""Owns who a borrower is that is a task, and where it is."""
+"""Identifies a borrower that is a task, and says where it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from weakref import ref
 
 from ..process.borrowers import Borrower, borrower
 
-# Where a coroutine, a generator and an asynchronous generator say what they wait for.
+# The attributes of coroutines and generators that say what they wait for.
 _WAITS_FOR = ("cr_await", "ag_await", "gi_yieldfrom")
 _FRAMES = ("cr_frame", "ag_frame", "gi_frame")
 
@@ -26,12 +26,12 @@ class TaskBorrower(Borrower):
         self._task = ref(task)
 
     def frames(self) -> Iterator[FrameType]:
-        """Yield where it awaits or, if it runs, where its thread is, the innermost call first."""
+        """Yield the frames where it awaits or, if it runs, its thread's; the innermost first."""
         task = self._task()
         if task is None or task.done():
             return
         frames = list(_frames_of(task.get_coro()))
-        # What runs has a caller, and what is suspended has none.
+        # A running frame has a caller, and a suspended one has none.
         if frames and frames[-1].f_back is not None:
             yield from super().frames()
         else:

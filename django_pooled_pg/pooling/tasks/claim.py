@@ -1,8 +1,10 @@
-"""Owns a task's place in the queue for a connection, among those of threads."""
+"""A task's place in the queue for a connection, among those of threads."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from weakref import ref
 
 from psycopg_pool import PoolTimeout
 
@@ -10,7 +12,7 @@ from ..backing.claim import Claim
 from ..config import Connection
 from ..work import work
 
-# Of no thread: an interrupted one forgets what it was about, and tasks share theirs.
+# No thread's id: an interrupted thread forgets what it was doing, but tasks share their thread.
 NO_THREAD = 0
 
 
@@ -21,7 +23,9 @@ class TaskClaim(Claim):
         super().__init__()
         self.thread_id = NO_THREAD
         self._loop = asyncio.get_running_loop()
-        self._came: asyncio.Future[None] = self._loop.create_future()
+        # The loop keeps it, and with it the task. Not the queue: tasks of a loop that was closed are
+        # collected, and leave it.
+        self._came: Callable[[], asyncio.Future[None] | None] = _nothing
 
     async def arrive(self, timeout: float) -> Connection:
         """Return the connection that the claim is handed; raises what `Claim.wait` raises."""
@@ -29,9 +33,11 @@ class TaskClaim(Claim):
         if mine is not None:
             mine.running.add(self)
         too_late = PoolTimeout(f"couldn't get a connection after {timeout:.2f} sec")
-        timer = self._loop.call_later(max(0.0, timeout), self.fail, too_late)
+        came: asyncio.Future[None] = self._loop.create_future()
+        self._came = ref(came)
+        timer = self._loop.call_later(max(0.0, timeout), self._fail, too_late, came)
         try:
-            await self._came
+            await came
         finally:
             timer.cancel()
             if mine is not None:
@@ -41,10 +47,18 @@ class TaskClaim(Claim):
     def _wake_up(self) -> bool:
         try:
             self._loop.call_soon_threadsafe(self._come)
-        except RuntimeError:  # its loop was closed, and the task is gone: it is another's turn
+        except RuntimeError:  # the loop was closed, so the task is gone: it is another's turn
             return False
         return True
 
     def _come(self) -> None:
-        if not self._came.done():
-            self._came.set_result(None)
+        came = self._came()
+        if came is not None and not came.done():
+            came.set_result(None)
+
+    def _fail(self, error: Exception, came: asyncio.Future[None]) -> None:
+        self.fail(error)
+
+
+def _nothing() -> None:
+    return None

@@ -1,4 +1,6 @@
-"""Owns the cursors of tasks, which note what a statement does to the session; see `../session/cursors.py`.
+"""The cursors of tasks, which note what a statement does to the session, as threads' do.
+
+See `../session/cursors.py`.
 
 Relies on `_execute_gen` of psycopg's cursors, which is private.
 """
@@ -27,7 +29,7 @@ else:
 
 Query = Any  # psycopg's own name for what it takes is not public
 
-# What psycopg has for tasks in the place of what it has for threads, the special ones first.
+# psycopg's cursor classes for threads and their counterparts for tasks, the special ones first.
 _CLASSES = (
     (psycopg.ClientCursor, psycopg.AsyncClientCursor),
     (psycopg.RawCursor, psycopg.AsyncRawCursor),
@@ -36,7 +38,7 @@ _CLASSES = (
 
 
 def cursor_classes_for(factory: Any) -> tuple[Any, Any]:
-    """Return the classes of a task's cursors where those of threads are made by `factory`.
+    """Return the classes of a task's cursors that correspond to `factory`, which is for threads.
 
     Django's bind parameters in the client unless its `server_side_binding` says otherwise:
     https://docs.djangoproject.com/en/stable/ref/databases/#server-side-parameters-binding
@@ -51,9 +53,9 @@ def cursor_classes_for(factory: Any) -> tuple[Any, Any]:
 
 
 def noting(factory: Any, *, server: bool = False) -> Any:
-    """Return what makes cursors like `factory`'s that note their statements."""
+    """Return a factory of cursors like those of `factory`, but which note their statements."""
     if not isinstance(factory, type):
-        # Whatever it makes: what works through the raw handle is noted there.
+        # Whatever it makes works through the raw handle, which does the noting.
         return lambda connection, **options: factory(_use_of(connection).raw_in_task, **options)
     if issubclass(factory, NotingTaskCursor):
         return factory
@@ -95,7 +97,7 @@ class NotingTaskCursor(NotesStatements, _Base):
         use = self._use
         started = monotonic()
         try:
-            if type(query) is str and not kwargs and not effect_of(query):
+            if type(query) is str and not effect_of(query):
                 return await super().execute(query, *args, **kwargs)
             sql = self._note(query)
             result = await super().execute(query, *args, **kwargs)
@@ -121,7 +123,7 @@ class NotingTaskCursor(NotesStatements, _Base):
 
     def stream(self, query: Query, *args: Any, **kwargs: Any) -> Any:
         self._note(query)
-        self._use.note(CHANGES, "stream()")  # see that of threads
+        self._use.note(CHANGES, "stream()")  # as for threads
         return super().stream(query, *args, **kwargs)
 
     def copy(self, statement: Query, *args: Any, **kwargs: Any) -> Any:
@@ -146,9 +148,9 @@ class NotingTaskServerCursor(NotingTaskCursor):
 
     def _note(self, query: Query) -> str:
         if self.withhold:
-            # It outlives its transaction, and with that the borrow, unless it is closed.
+            # Unless it is closed, it outlives its transaction, and the borrow with it.
             self._use.note(CHANGES, "DECLARE")
         return super()._note(query)
 
     def _note_results(self, sql: str) -> None:
-        """They are of psycopg's own DECLARE and FETCH."""
+        """Ignore them: they belong to psycopg's own DECLARE and FETCH."""

@@ -1,4 +1,4 @@
-"""Owns having a thread do for a task what would block the event loop."""
+"""Has a thread do for a task what would block the event loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from ..process.locks import Lock
 R = TypeVar("R")
 
 
-async def in_thread(function: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
+async def in_thread(
+    function: Callable[[], R],
+    undo: Callable[[R], object] | None = None,
+    *,
+    keeps: object = None,
+) -> R:
     """Return what `function` returns, called in a thread of its own, in this task's context.
 
-    If the task is canceled meanwhile, the thread goes on, and calls `undo` with the result.
+    If the task is canceled meanwhile, the thread goes on, and calls `undo` with the result. Until
+    then it `keeps` that alive.
     """
-    errand = _Errand(function, undo)
+    errand = _Errand(function, undo, keeps)
     try:
         errand.start()
         return await errand.came
@@ -27,18 +33,30 @@ async def in_thread(function: Callable[[], R], undo: Callable[[R], object] | Non
         raise
 
 
+def in_loop() -> bool:
+    """Tell whether an event loop runs here: not where a task is collected after its loop was closed."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _Errand(Generic[R]):
-    def __init__(self, function: Callable[[], R], undo: Callable[[R], object] | None) -> None:
+    def __init__(
+        self, function: Callable[[], R], undo: Callable[[R], object] | None, keeps: object
+    ) -> None:
         self._function = function
         self._undo = undo
+        self._keeps = keeps
         self._loop = asyncio.get_running_loop()
         self.came: asyncio.Future[R] = self._loop.create_future()
-        # Guards `_results`, so that one result is undone once.
+        # Guards `_results`, so that a result is undone only once.
         self._lock = Lock()
         self._results: list[R] = []
 
     def start(self) -> None:
-        # Not the loop's executor: what the application has it do may take all of its threads.
+        # Not the loop's executor: the application may keep all of its threads busy.
         run, name = contextvars.copy_context().run, "django_pooled_pg-errand"
         threading.Thread(target=run, args=(self._run,), name=name, daemon=True).start()
 
@@ -55,7 +73,7 @@ class _Errand(Generic[R]):
     def _tell(self, how: Callable[..., None], *args: object) -> bool:
         try:
             self._loop.call_soon_threadsafe(how, *args)
-        except RuntimeError:  # it was closed, and the task is gone
+        except RuntimeError:  # the loop was closed, so the task is gone
             return False
         return True
 
@@ -70,7 +88,7 @@ class _Errand(Generic[R]):
             self._take_back()
 
     def abandon(self) -> None:
-        """Note that nobody waits for the result, be it here or still to come."""
+        """Note that nobody waits for the result, whether it is here already or still to come."""
         if not self._loop.is_closed():
             self.came.cancel()
         self._take_back()

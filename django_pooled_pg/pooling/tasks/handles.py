@@ -1,4 +1,4 @@
-"""Owns the handles of tasks: what a task has in place of a connection; see `use.py`."""
+"""The handles of tasks: what a task has in place of a connection; see `use.py`."""
 
 from __future__ import annotations
 
@@ -6,34 +6,44 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import wait_async
 
+from ..session.cancel import hang_up
 from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
-from ..session.use import set_attribute
+from ..session.use import Use, set_attribute, use_of
 from .cursors import noting
 from .running import run
 
 logger = logging.getLogger(__name__)
 
 ACTIVE = TransactionStatus.ACTIVE
-# Seconds between two looks for interrupts, as psycopg has it.
+# Seconds between two checks for interrupts, psycopg's default.
 _INTERVAL = 0.1
+_UNANSWERED = "the server hasn't ended a statement that was to be canceled"
 
 
 class QuickTaskHandle(psycopg.AsyncConnection[Any]):
     """The connection as our cursors have it."""
 
     def __del__(self, *args: Any) -> None:
-        """Say nothing of a connection that is open: it is the pool's."""
+        """Don't warn of an open connection: it is the pool's."""
 
     def __getattr__(self, name: str) -> Any:
-        current_use(self)  # if it was taken away, that is why
+        current_use(self)  # raises if the attribute is missing because the handle was taken away
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def cancel(self) -> None:
+        with use_of(cast(Any, self)).asking():
+            super().cancel()
+
+    async def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+        with use_of(cast(Any, self)).asking():
+            await super().cancel_safe(*args, **kwargs)
 
     async def wait(
         self, gen: Any, interval: float = _INTERVAL, timeout: float | None = None
@@ -41,37 +51,65 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         # psycopg before 3.3 knows no timeout.
         limit = {} if timeout is None else {"timeout": timeout}
 
-        use = current_use(self)
+        use: Any = current_use(self)
 
         async def wait() -> Any:
+            # First said, then looked; who ends the borrow does it the other way round.
+            use.waits += 1
+            try:
+                current_use(self)
+                return await wait_for_server()
+            finally:
+                use.waits -= 1
+
+        async def wait_for_server() -> Any:
             pgconn = vars(self)["pgconn"]
             try:
                 return await wait_async(gen, pgconn.socket, interval=interval, **limit)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 if pgconn.transaction_status == ACTIVE:
-                    pool_name = use.session.stops.pool_name
-                    await _to_its_end(self._end_statement(gen, pgconn.socket, pool_name))
+                    await _to_its_end(self._end_statement(gen, pgconn.socket))
                 raise
 
         return await run(use, getattr(gen, "gi_code", None), wait)
 
-    async def _end_statement(self, gen: Any, socket: int, pool_name: str) -> None:
+    async def _end_statement(self, gen: Any, socket: int) -> None:
         """Have the server cancel what a task that was canceled runs, and hear of its end.
 
-        A session whose statement goes on is closed when its borrow ends.
+        A session whose statement still runs is closed when its borrow ends.
         """
+        use = use_of(cast(Any, self))
+        await self._try_cancel()
+        if use.doubt is _UNANSWERED:
+            return
         try:
-            await self.cancel_safe(timeout=ANSWER_LIMIT)
             async with asyncio.timeout(ANSWER_LIMIT):
                 await wait_async(gen, socket, interval=_INTERVAL)
         except psycopg.errors.QueryCanceled:
             pass
         except (psycopg.Error, TimeoutError) as ex:
-            logger.warning("Pool %r: a statement can't be canceled: %s", pool_name, ex)
+            _give_up(use, ex)
+
+    async def _try_cancel(self, *, timeout: float = ANSWER_LIMIT) -> None:
+        # psycopg calls it as a stream or a COPY is left, too, and waits for their end then.
+        use = use_of(cast(Any, self))
+        try:
+            if use.doubt is not _UNANSWERED:
+                await self.cancel_safe(timeout=min(timeout, ANSWER_LIMIT))
+        except psycopg.Error as ex:
+            _give_up(use, ex)
+
+
+def _give_up(use: Use, error: Exception) -> None:
+    """Let whoever waits for a server that doesn't answer wait no more."""
+    name = use.session.stops.pool_name
+    logger.warning("Pool %r: a statement can't be canceled: %s", name, error)
+    use.doubt = _UNANSWERED
+    hang_up(use.quick)
 
 
 async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
-    """Await it, even if this task is canceled once more."""
+    """Await it to its end, even if this task is canceled again."""
     task = asyncio.ensure_future(awaitable)
     while not task.done():
         with suppress(asyncio.CancelledError):
@@ -80,7 +118,7 @@ async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
 
 
 class RawTaskHandle(NotingHandle, QuickTaskHandle):
-    """The connection as a task has it that has borrowed it."""
+    """The connection as the task that has borrowed it sees it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FACTORIES:
@@ -100,13 +138,13 @@ class RawTaskHandle(NotingHandle, QuickTaskHandle):
 
 
 for _class in (QuickTaskHandle, RawTaskHandle):
-    # For who looks at one, it is what it stands for.
+    # To those who inspect one, it is what it stands for.
     _class.__name__ = _class.__qualname__ = psycopg.AsyncConnection.__name__
     _class.__module__ = psycopg.AsyncConnection.__module__
 
 
 def new_handles(namespace: dict[str, Any]) -> tuple[QuickTaskHandle, RawTaskHandle]:
-    """Return handles that share the attributes of a connection."""
+    """Return handles that share a connection's attributes."""
     quick, raw = object.__new__(QuickTaskHandle), object.__new__(RawTaskHandle)
     set_attribute(quick, "__dict__", namespace)
     set_attribute(raw, "__dict__", namespace)

@@ -1,6 +1,6 @@
-"""Owns running a task's statement, for a piece of work that may stop being wanted meanwhile.
+"""Runs a task's statement for a piece of work, which may stop being wanted meanwhile.
 
-Relies on names of psycopg's cursors that are private: those in `_CONTINUE` and `_CLEAN_UP`.
+Relies on private names of psycopg's cursors: those in `_CONTINUE` and `_CLEAN_UP`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..session.use import Use
 from ..work import work
 from ..work.work import Work
 from .claim import NO_THREAD
-from .errand import in_thread
+from .errand import in_loop, in_thread
 
 R = TypeVar("R")
 
@@ -28,19 +28,19 @@ def _codes(owner: object, *names: str) -> set[CodeType]:
     return {code for code in found if code is not None}
 
 
-# What goes on with a statement that has begun.
+# What continues a statement that has begun.
 _CONTINUE = (
     OF_PIPELINES
     | _codes(psycopg.AsyncCursor, "_stream_fetchone_gen")
     | _codes(psycopg.AsyncCopy, "_read_gen", "_read_row_gen", "_end_copy_out_gen")
     | _codes(psycopg.generators, "copy_to", "copy_end")
 )
-# What is to be done in any case.
+# What has to be done in any case.
 _CLEAN_UP = HARMLESS | OF_TWO_PHASES | _codes(psycopg.AsyncServerCursor, "_close_gen")
 
 
 def marked(gen: Generator[Any, Any, R], query: object) -> Generator[Any, Any, R]:
-    """Let `run` tell a statement that cleans up a transaction from others."""
+    """Mark a statement that cleans up a transaction, so that `run` can tell it from others."""
     return _cleaning_up(gen) if work.in_use and cleans_up(query) else gen
 
 
@@ -49,7 +49,7 @@ def _cleaning_up(gen: Generator[Any, Any, R]) -> Generator[Any, Any, R]:
 
 
 class _InTask:
-    """Of no thread; its task waits for cancel requests itself, without blocking the event loop."""
+    """For no thread: its task waits for cancel requests itself, without blocking the event loop."""
 
     __slots__ = ()
     thread_id: int
@@ -72,15 +72,15 @@ class TaskSent(_InTask, Sent):
 
 
 class TaskQueued(_InTask, Queued):
-    """What goes on with a task's statement that has begun."""
+    """What continues a task's statement that has begun."""
 
     __slots__ = ()
 
 
 async def run(use: Use, code: CodeType | None, wait: Callable[[], Awaitable[R]]) -> R:
-    """Return what `wait` returns, which runs a generator of that code.
+    """Return what `wait` returns; it runs a generator with that code.
 
-    Raises `RequestAbandoned` or `DeadlineExceeded` when the work of the task isn't wanted any more.
+    Raises `RequestAbandoned` or `DeadlineExceeded` if the task's work isn't wanted any more.
     """
     await _end_cancel(use)
     mine = work.current() if work.in_use else None
@@ -111,5 +111,5 @@ def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
 
 
 async def _end_cancel(use: Use) -> None:
-    if use.cancel is not None:
+    if use.cancel is not None and in_loop():
         await in_thread(use.end_cancel)

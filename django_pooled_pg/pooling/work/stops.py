@@ -1,4 +1,4 @@
-"""Owns the count of how often a pool's borrowers were stopped."""
+"""Counts how often a pool's borrowers were stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..process.locks import Lock
 
 
 class Stops:
-    """How often a pool's borrowers were stopped, because what they did wasn't wanted any more.
+    """How often a pool's borrowers were stopped because their work wasn't wanted any more.
 
     Each piece of work counts once.
     """

@@ -1,6 +1,6 @@
-"""Owns the one thread of a process that watches work, and stops what isn't wanted any more.
+"""Runs the one thread per process that watches work and stops what isn't wanted any more.
 
-It sleeps until a look is due; while there is no work, until there is some.
+The thread sleeps until a look is due; without work, until there is some.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from .work import Work, current
 
 logger = logging.getLogger(__name__)
 
-# Where work follows upon work, waking the thread for each would cost more than its looks: so it
-# stays awake for a while, looking so often (seconds).
+# When one piece of work follows another, waking the thread for each would cost more than looking:
+# so it stays awake for a while, and looks at this interval (seconds).
 _AWAKE = 0.1
 
 # Single operations on both are atomic.
@@ -32,7 +32,7 @@ _thread: threading.Thread | None = None
 
 
 def enter(work: Work) -> None:
-    """Let what this context does from now on belong to `work`, and watch that until it is over."""
+    """Assign what this context does from now on to `work`, and watch `work` until it is over."""
     all_work.in_use = True
     all_work.context.set(work)
     _watched.add(work)
@@ -41,12 +41,12 @@ def enter(work: Work) -> None:
 
 
 def leave(work: Work) -> None:
-    """End what `enter` has begun. What other threads go on doing for it is still watched."""
+    """End what `enter` began. What other threads still do for it stays watched."""
     work.has_ended = True
     if work.running:
         work.forget_interrupted()
-    # Not by a token: asgiref may have brought the value here from another context. And not where
-    # other work has begun since, and goes on.
+    # No token: asgiref may have copied the value here from another context. And not if other work
+    # has begun since and goes on.
     if all_work.context.get() is work:
         all_work.context.set(work.outer)
     if not work.running:
@@ -61,7 +61,7 @@ def _wake_up() -> None:
     with _lock:
         if _thread is not None and _thread.is_alive():
             return
-        # Known before it starts: one whose start an interrupt has broken off ends by itself.
+        # Set before it starts: a thread whose start was interrupted ends by itself.
         _thread = thread = threading.Thread(
             target=_run, args=(_wake,), name="django_pooled_pg-watcher", daemon=True
         )
@@ -74,7 +74,7 @@ def _wake_up() -> None:
 def _run(wake: SimpleQueue[None]) -> None:
     global _next_look
     while _thread is threading.current_thread():
-        # Who comes while it looks wakes it again.
+        # Whoever comes during the look wakes it again.
         _next_look = inf
         due = _look_at_all()
         _next_look = due
@@ -83,7 +83,7 @@ def _run(wake: SimpleQueue[None]) -> None:
         except Empty:
             pass
         _drain(wake)
-    wake.put(None)  # for the other one
+    wake.put(None)  # for the thread that took over
 
 
 def _drain(wake: SimpleQueue[None]) -> None:
@@ -104,8 +104,10 @@ def _look_at_all() -> float:
             continue
         try:
             due = min(due, work.look(now))
-        except Exception:  # the others are watched all the same
-            logger.exception("Could not look whether work is still wanted; it is watched no more")
+        except Exception:  # the others are still watched
+            logger.exception(
+                "Could not check whether work is still wanted; it is no longer watched"
+            )
             _watched.discard(work)
     if watched or _had_work:
         due = min(due, now + _AWAKE)
@@ -114,7 +116,7 @@ def _look_at_all() -> float:
 
 
 def start_anew() -> None:
-    """In a forked child: forget the parent's thread and work, but for that of the code that forked.
+    """In a forked child: forget the parent's thread and work, except that of the code that forked.
 
     That goes on here, too.
     """
@@ -123,7 +125,7 @@ def start_anew() -> None:
     _wake, _lock, _thread, _next_look = SimpleQueue(), Lock(), None, inf
     work = current()
     while work is not None:
-        work.running = set()  # threads that aren't here
+        work.running = set()  # threads that don't exist here
         _watched.add(work)
         _wake_up()
         work = work.outer

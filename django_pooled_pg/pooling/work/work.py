@@ -1,8 +1,9 @@
-"""Tracks work that may stop being wanted: a request whose client can leave, a block with a deadline.
+"""Tracks work that may stop being wanted: a request whose client can leave, a block with a
+deadline.
 
-A piece of work belongs to a context (`contextvars`). asgiref and asyncio take contexts along into the
-threads and tasks that they start, so what those do belongs to the work they were started for. A
-thread that code starts itself has a context of its own, and works for nobody.
+A piece of work belongs to a context (`contextvars`). asgiref and asyncio pass the context on to the
+threads and tasks that they start, so what those do belongs to the same work. A thread that code
+starts itself has a context of its own, and works for nobody.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from ..errors import DeadlineExceeded, RequestAbandoned
 from .stops import Stops
 
 in_use = False
-"""Whether there was ever any work in this process; until then, nobody need look for it."""
+"""Whether there was ever any work in this process; until then, nobody needs to look for it."""
 
-# Why it isn't wanted any more.
+# Why work isn't wanted any more.
 ABANDONED = "abandoned"
 DEADLINE = "deadline"
 
@@ -31,23 +32,23 @@ LOOK_EVERY = 0.05
 
 
 class Stoppable(Protocol):
-    """What a piece of work does at the moment: it runs a statement, or waits for a connection."""
+    """What a piece of work is doing: running a statement, or waiting for a connection."""
 
     thread_id: int
 
     def stop(self) -> None:
-        """Stop it. Called by the watching thread, again and again until it has stopped."""
+        """Stop it. The watching thread calls this repeatedly until it has stopped."""
 
     def is_running(self) -> bool:
-        """Tell whether it goes on. An interrupt may have left it among what runs."""
+        """Tell whether it is still running. An interrupt may have left it in the list."""
 
 
 class Work:
-    """A piece of work, which is wanted until its deadline, and while its client is there.
+    """A piece of work, wanted until its deadline passes or its client leaves.
 
-    `seconds` is how long it may take. `has_gone` tells whether the client has gone; it is asked
-    once the work has lasted `patience` seconds, in the watching thread. Inside other work, what
-    limits that limits this, too.
+    `seconds` is how long it may take. `has_gone` tells whether the client has gone; the watching
+    thread calls it once the work has lasted `patience` seconds. Inside other work, the limits of
+    that work apply, too.
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class Work:
         "worked",
     )
 
-    # Each request of a site with CancelAbandonedMiddleware makes one: no call that isn't needed.
+    # Each request of a site with CancelAbandonedMiddleware makes one: make no unnecessary call.
     def __init__(
         self,
         seconds: float = inf,
@@ -77,12 +78,12 @@ class Work:
         self.began = began = monotonic()
         self._seconds = seconds
         self.until = until = began + seconds
-        # Whose deadline that is, and of which work the client is; `None` for this one, since what
-        # refers to itself is left to the garbage collector.
+        # The work that set this deadline, and the work that has the client; `None` stands for this
+        # one: an object that refers to itself has to wait for the garbage collector.
         self._deadline_of: Work | None = None
         self._client: Work | None = None
         self._has_gone = has_gone
-        # When the watching thread is to look at it next.
+        # When the watching thread looks at it next.
         patient = began + patience
         self.next_look = until if has_gone is None or until < patient else patient
         self.outer = outer = context.get() and current()
@@ -92,7 +93,7 @@ class Work:
             if has_gone is None:
                 self._has_gone, self._client = outer._has_gone, outer._client or outer
             self.next_look = min(self.next_look, outer.next_look)
-        # A set, of which single operations are atomic.
+        # A set, whose single operations are atomic.
         self.running: set[Stoppable] = set()
         # Why it is no longer wanted; "" while it is.
         self.stopped = ""
@@ -100,17 +101,17 @@ class Work:
         # Seconds that went into waiting for connections, and into statements.
         self.waited = self.worked = 0.0
 
-    # For who works
+    # For those who do the work
 
     def forget_interrupted(self) -> None:
-        """Forget what this thread did for it and, because of an interrupt, didn't end."""
+        """Forget what this thread was doing for it but, because of an interrupt, didn't end."""
         mine = get_ident()
         for each in list(self.running):
             if each.thread_id == mine:
                 self.running.discard(each)
 
     def is_wanted(self) -> bool:
-        """Tell whether it is wanted still, as far as is known."""
+        """Tell whether it is still wanted, as far as we know."""
         if not self.stopped:
             if self._client is not None and self._client.is_abandoned:
                 self.stopped = ABANDONED
@@ -124,11 +125,11 @@ class Work:
             raise self.error(stops, "no further statement is run for it")
 
     def note_worked(self, seconds: float) -> None:
-        """Note that a statement took so many seconds."""
+        """Note that a statement took this many seconds."""
         self._spend("worked", seconds)
 
     def note_waited(self, seconds: float) -> None:
-        """Note that waiting for a connection took so many seconds."""
+        """Note that waiting for a connection took this many seconds."""
         self._spend("waited", seconds)
 
     def _spend(self, on: str, seconds: float) -> None:
@@ -138,7 +139,7 @@ class Work:
             work = work.outer
 
     def error(self, stops: Stops, what: str, *, waiting: bool = False) -> OperationalError:
-        """Return what to raise because it isn't wanted any more; `what` is what became of it."""
+        """Return what to raise because it isn't wanted any more; `what` says what happened."""
         if self.stopped == ABANDONED:
             stops.note_abandoned(self._client or self, waiting=waiting)
             return RequestAbandoned(
@@ -155,7 +156,7 @@ class Work:
             f"{limited.worked:.2f} s into statements, and {others:.2f} s into other things."
         )
 
-    # For who watches
+    # For the watching thread
 
     def abandon(self) -> None:
         """Note that its client has gone."""
@@ -167,7 +168,7 @@ class Work:
         return self.stopped == ABANDONED
 
     def is_over(self) -> bool:
-        """Tell whether there is nothing to be watched any more."""
+        """Tell whether nothing is left to watch."""
         return self.has_ended and not self.running
 
     def look(self, now: float) -> float:
@@ -195,13 +196,13 @@ class Work:
 
 
 context: ContextVar[Work | None] = ContextVar("django_pooled_pg_work", default=None)
-"""The work that this context has entered last, and not left."""
+"""The work that this context entered last and hasn't left."""
 
 
 def current() -> Work | None:
     """Return the work of this context, if there is any."""
     work = context.get()
-    # Tasks that outlive their work keep its context; what a client has abandoned stays so.
+    # Tasks that outlive their work keep its context; abandoned work stays abandoned.
     while work is not None and work.has_ended and work.stopped != ABANDONED:
         work = work.outer
     return work

@@ -1,1 +1,1 @@
-"""PostGIS, under a name that has "postgresql" in it, too: packages look for it."""
+"""PostGIS, under a name that also contains "postgresql": packages look for that."""

@@ -1,4 +1,4 @@
-"""Owns which of Django's tests run."""
+"""Chooses which of Django's tests run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns which runs it takes to come to a verdict: what fails with ours, again and with Django's own."""
+"""Decides which runs a verdict needs: failures run again, and with Django's own engine."""
 
 from __future__ import annotations
 

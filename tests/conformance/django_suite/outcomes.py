@@ -1,4 +1,4 @@
-"""Owns what a run of Django's tests ended with; knows no engine and no verdict."""
+"""The outcomes of a run of Django's tests; knows no engine and no verdict."""
 
 from __future__ import annotations
 

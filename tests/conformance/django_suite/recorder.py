@@ -1,6 +1,6 @@
-"""Owns the writing of outcomes, a line of JSON each, as soon as Django's runner knows them.
+"""Writes each outcome as a line of JSON, as soon as Django's runner knows it.
 
-Runs inside of Django's tests. The processes that run tests in parallel tell theirs to the first
+Runs inside Django's tests. Processes that run tests in parallel report theirs to the first
 one, whose result class this is.
 """
 

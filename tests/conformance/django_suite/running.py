@@ -1,4 +1,4 @@
-"""Owns one run of tests by Django's runner in a process of its own: starting, watching, ending it."""
+"""Runs tests with Django's runner in a process of its own: starts, watches and ends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the databases that Django's tests use: with which engine, and what their server lacks."""
+"""The databases that Django's tests use: with which engine, and what their server lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the settings under which Django's tests run; what differs between runs is in the environment."""
+"""The settings under which Django's tests run; what differs between runs is in the environment."""
 
 from __future__ import annotations
 

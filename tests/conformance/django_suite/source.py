@@ -1,4 +1,4 @@
-"""Owns getting tests that come with source distributions only, Django's first, and what they import."""
+"""Gets tests that only come with source distributions, above all Django's, and what they import."""
 
 from __future__ import annotations
 

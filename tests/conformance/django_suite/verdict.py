@@ -1,6 +1,6 @@
-"""Owns the verdict: no failure that Django's own engine without a pool does not have.
+"""Gives the verdict: no failure that Django's own engine without a pool does not have.
 
-Pure: it is given outcomes, and runs nothing.
+Pure: it takes outcomes, and runs nothing.
 """
 
 from __future__ import annotations

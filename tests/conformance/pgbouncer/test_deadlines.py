@@ -1,4 +1,4 @@
-"""Deadlines behind PgBouncer: what it forwards cancels nothing of anybody else."""
+"""Deadlines behind PgBouncer: what it forwards cancels nobody else's statements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says that doesn't work behind PgBouncer in transaction mode, so that it is known."""
+"""What, as the documentation says, doesn't work behind PgBouncer in transaction mode."""
 
 from __future__ import annotations
 

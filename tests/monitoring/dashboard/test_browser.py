@@ -351,7 +351,7 @@ def test_pause(open_page: Open, one_busy: None) -> None:
     before = len(page.asked)
     page.clock.run_for(20_000)
     assert len(page.asked) == before
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     live(page)
     assert len(page.asked) == before + 1
 
@@ -361,14 +361,14 @@ def test_errors_are_said_and_it_tries_on(open_page: Open, one_busy: None) -> Non
     page = live(open_page([seen, 503, 403, 302, "<p>Please log in</p>", seen]))
     state = page.locator("#state")
     poll_again(page)
-    playwright.expect(state).to_have_text("The site answers with status 503; trying on")
+    playwright.expect(state).to_have_text("The site answered with status 503; retrying")
     playwright.expect(page.locator(".pool")).to_have_count(1)
     poll_again(page, 4000)
-    playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
+    playwright.expect(state).to_have_text("You are no longer logged in as staff; retrying")
     poll_again(page, 8000)
-    playwright.expect(state).to_have_text("You are no longer logged in as staff; trying on")
+    playwright.expect(state).to_have_text("You are no longer logged in as staff; retrying")
     poll_again(page, 16_000)
-    playwright.expect(state).to_have_text("The site answers with another page; trying on")
+    playwright.expect(state).to_have_text("The site answered with another page; retrying")
     poll_again(page, 30_000)
     live(page)
     poll_again(page)  # as often as before

@@ -67,7 +67,7 @@ def test_the_page_as_tables(staff: Client, say: Say) -> None:
     assert "others, 97 allowed (max_connections 100 less 3 reserved)." in text
     assert "Idle in transaction: 6, longest 12.3 s; longest transaction: 61.0 s." in text
     assert "default 10.0.0.7" in text
-    assert "Process 13: not answering within 1 s" in text
+    assert "Process 13: no answer within 1 s" in text
 
 
 def test_what_was_stopped_is_shown_where_anything_was(staff: Client, say: Say) -> None:

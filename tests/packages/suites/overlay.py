@@ -1,6 +1,6 @@
 """The settings of a suite, on other databases: its own aliases, with the engine that is tested.
 
-Runs inside of the suite; what differs between runs is in the environment.
+Runs inside the suite; what differs between runs is in the environment.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fails when a private name of psycopg_pool moves: see `backing/base.py`.
 
-And what `pool.py`, `null.py` and `claim.py` make of them.
+Also what `pool.py`, `null.py` and `claim.py` do with them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A psycopg_pool or psycopg whose private names have moved is told in words."""
+"""A psycopg_pool or psycopg whose private names have moved gives a clear error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One process' part in a budget; what several processes do, tests/faults/test_budget.py tries.
+"""One process's part in a budget; tests/faults/test_budget.py tries several processes.
 
-Also of `giving.py`, `holding.py` and `membership.py`, which it is made of, and of what a backing does
-for it: `backing/sharing.py`, `backing/slots.py`.
+Also tests its parts, `giving.py`, `holding.py` and `membership.py`, and what a backing does for it:
+`backing/sharing.py`, `backing/slots.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Threads and wrappers that are gone, as `process/borrowers.py` finds and `housekeeping.py` reclaims."""
+"""Gone threads and wrappers: `process/borrowers.py` notices, `housekeeping.py` reclaims."""
 
 from __future__ import annotations
 

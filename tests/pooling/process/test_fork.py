@@ -1,4 +1,4 @@
-"""Forks that the package isn't told of, as uWSGI's; those it is told of: `tests/faults/test_fork.py`.
+"""Forks that Python doesn't announce, such as uWSGI's; others are in `tests/faults/test_fork.py`.
 
 Under uWSGI itself: `tests/packages/test_uwsgi.py`.
 """

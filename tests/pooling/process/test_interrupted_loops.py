@@ -1,9 +1,9 @@
-"""No loop of the pools starts over beside the `with` that it is in.
+"""No loop in the pools' code starts over unguarded by the `with` around it.
 
-On Python 3.13 and 3.14 an interrupt may come as a loop starts over, and where it does so after a
-condition (`for ...: if ...`, `[... for ... if ...]`, `while`), the compiler forgets that `with` is
-to look after it (python/cpython#130279): a lock stays locked for ever. A loop in a function that
-is called inside of the `with` is safe.
+On Python 3.13 and 3.14 an interrupt may come when a loop starts over. If it does so after a
+condition (`for ...: if ...`, `[... for ... if ...]`, `while`), the compiled `with` doesn't guard
+that moment (python/cpython#130279): a lock stays locked forever. A loop in a function that is
+called inside the `with` is safe.
 """
 
 from __future__ import annotations

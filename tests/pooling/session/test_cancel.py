@@ -1,4 +1,4 @@
-"""Cancel requests: none is sent to a session that somebody else may have; also `running.py`."""
+"""Cancel requests: none goes to a session that somebody else may have; also `running.py`."""
 
 from __future__ import annotations
 

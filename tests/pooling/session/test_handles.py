@@ -1,4 +1,4 @@
-"""What handles are; that they are of no use later, tests/faults/test_kept_objects.py shows."""
+"""What handles are; tests/faults/test_kept_objects.py shows that they are useless later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`reset.py`, with what `session.py` remembers of a session that is new."""
+"""`reset.py`, with what `session.py` remembers of a new session."""
 
 from __future__ import annotations
 

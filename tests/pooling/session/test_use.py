@@ -1,4 +1,4 @@
-"""What a use notes; that its handles are taken away, tests/faults/test_kept_objects.py shows."""
+"""What a use notes; tests/faults/test_kept_objects.py shows that its handles are taken away."""
 
 from __future__ import annotations
 

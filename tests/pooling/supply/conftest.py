@@ -1,4 +1,4 @@
-"""Pools, and who looks at them."""
+"""Pools, and an observer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that may stop being wanted, by itself, without a server; also `stops.py`."""
+"""Work that may stop being wanted, tested without a server; also `stops.py`."""
 
 from __future__ import annotations
 

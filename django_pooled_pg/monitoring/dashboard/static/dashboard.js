@@ -1,5 +1,5 @@
-/* Owns keeping the dashboard's page up to date: fetches it again and again, puts what is new in
-   place of what is old, and plots the figures in its attributes `data-...`. */
+/* Keeps the dashboard's page up to date: fetches it repeatedly, replaces what has changed, and
+   plots the figures in its attributes `data-...`. */
 "use strict";
 
 const PERIOD = 2000; // milliseconds between two polls
@@ -27,12 +27,12 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function write(element, text) {
-  // Only what changed: status messages are read out once.
+  // Only if it changed: screen readers announce each status message once.
   if (element.textContent !== String(text)) element.textContent = text;
 }
 
 function patch(old, fresh) {
-  // Only what changed: marked text stays marked, and what is focused stays so.
+  // Only what changed, so that selected text and the focus stay.
   if (old.isEqualNode(fresh) || old.dataset?.own !== undefined) return;
   if (old.nodeName !== fresh.nodeName || !old.attributes) {
     old.replaceWith(fresh);
@@ -65,12 +65,12 @@ function percentile(bounds, { buckets, max }, fraction) {
   return max;
 }
 
-// What each pool of each process said last: [when, pool].
+// The last figures of each pool of each process: [when, pool].
 const before = new Map();
 let lastTime = null;
 
 function since(time, alias, pool) {
-  // What happened in one pool since it was last seen, and how long ago that was.
+  // What happened in one pool since the last look, and how long ago that was.
   const key = JSON.stringify([alias, pool.key]);
   const [then, earlier] = before.get(key) || [lastTime, null];
   before.set(key, [time, pool]);
@@ -145,7 +145,7 @@ class Plot {
     this.lines = kind.series.map((_, i) =>
       this.svg.appendChild(make("path", { class: `line series-${i}` }))
     );
-    // What comes first is drawn on top.
+    // The first series is drawn on top.
     this.lines.forEach((line) => this.svg.insertBefore(line, this.svg.children[1]));
     this.cursor = this.svg.appendChild(make("path", { class: "cursor" }));
     this.top = make("span", { class: "top", "aria-hidden": "true" });
@@ -202,7 +202,7 @@ class Plot {
       }
       const y = HEIGHT - 3 - (point[name] / top) * (HEIGHT - 6);
       const to = `${this.x(point).toFixed(1)} ${y.toFixed(1)}`;
-      // A gap where nobody looked. A line to the same place makes a lonely point visible.
+      // A gap where nobody looked. A line to the same place makes an isolated point visible.
       const isNext = last !== null && point.time - last < (4 * PERIOD) / 1000;
       path += isNext ? `L${to}` : `M${to}L${to}`;
       last = point.time;
@@ -227,7 +227,7 @@ const clock = (time) => new Date(time * 1000).toLocaleTimeString();
 
 // Pools
 
-// By alias: what was seen of it, and its plots.
+// By alias: its figures so far, and its plots.
 const histories = new Map();
 
 function plot() {
@@ -243,7 +243,7 @@ function plot() {
     const parts = JSON.parse(pools).map((pool) => since(time, alias, pool));
     history.points.push(point(time, bounds, element.dataset, parts));
     history.points = history.points.filter((p) => p.time >= time - KEPT && p.time <= time);
-    // Where another alias' were: which alias is where may have changed.
+    // These may be another alias's: the order of aliases may have changed.
     const place = element.querySelector(".plots");
     const figures = history.plots.map((each) => each.figure);
     if (place.firstChild !== figures[0]) place.replaceChildren(...figures);
@@ -276,10 +276,10 @@ async function poll() {
     const response = await fetch("", { cache: "no-store", redirect: "manual", signal });
     const isRefused = response.type === "opaqueredirect" || response.status === 403;
     if (isRefused) throw new Error("You are no longer logged in as staff");
-    if (!response.ok) throw new Error(`The site answers with status ${response.status}`);
+    if (!response.ok) throw new Error(`The site answered with status ${response.status}`);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const seen = page.getElementById("seen");
-    if (!seen) throw new Error("The site answers with another page");
+    if (!seen) throw new Error("The site answered with another page");
     patch(byId("seen"), seen);
     plot();
     period = PERIOD;
@@ -287,7 +287,7 @@ async function poll() {
   } catch (error) {
     period = Math.min(period * 2, SLOWEST_PERIOD);
     const silent = ["TypeError", "TimeoutError"].includes(error.name);
-    say(`${silent ? "The site doesn't answer" : error.message}; trying on`, true);
+    say(`${silent ? "The site doesn't answer" : error.message}; retrying`, true);
     console.error(error);
   } finally {
     busy = false;
@@ -297,7 +297,7 @@ async function poll() {
 
 function togglePause() {
   paused = !paused;
-  write(byId("pause"), paused ? "Go on" : "Pause");
+  write(byId("pause"), paused ? "Resume" : "Pause");
   if (paused) say("Paused");
   poll();
 }

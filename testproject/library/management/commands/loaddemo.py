@@ -1,4 +1,4 @@
-"""Owns the demo data: the same each time, loaded at most once."""
+"""Loads the demo data: the same each time, and at most once."""
 
 from __future__ import annotations
 
