@@ -47,6 +47,9 @@ class connection:
 
     Canceling the task cancels the statement that runs, in the server as well.
 
+    A transaction that can't be committed raises `psycopg.errors.InFailedSqlTransaction` (a statement
+    in it had failed) or `psycopg.OperationalError` (its connection is lost).
+
     Raises what Django's connection raises when it connects: `PoolExhausted`, or the server's error
     as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` where that is limited;
     `ImproperlyConfigured` for an alias that has no pool; `RuntimeError` outside of asyncio.

@@ -16,7 +16,14 @@ SECONDS = 20
 
 @pytest.mark.timeout(300)
 def test_accounts_are_exact_after_a_soak() -> None:
-    command = [sys.executable, "-m", "tests.soak", f"--seconds={SECONDS}", "--threads=32"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.soak",
+        f"--seconds={SECONDS}",
+        "--threads=32",
+        "--tasks=20",
+    ]
     soak = subprocess.Popen(
         command,
         cwd=ROOT,
