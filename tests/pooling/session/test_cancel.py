@@ -292,16 +292,19 @@ def test_after_one_of_the_borrowers_own_that_nobody_saw_answered_the_session_is_
         wrapper = make_wrapper(
             {"max_size": 1}, HOST="127.0.0.1", PORT=str(proxy.port), OPTIONS=options
         )
-        pid = backend_pid(wrapper)
+        hold(wrapper)
+        pid, connection = backend_pid(wrapper), wrapper.connection
+        assert connection is not None
         proxy.hold()
-        connection: Any = wrapper.connection
         with pytest.raises(psycopg.errors.CancellationTimeout):
             connection.cancel_safe(timeout=0.2)
         wrapper.close()
         proxy.resume()
-        assert backend_pid(wrapper) != pid
         # One that was answered does no harm.
-        pid, connection = backend_pid(wrapper), wrapper.connection
+        hold(wrapper)
+        assert (second := backend_pid(wrapper)) != pid
+        pid, connection = second, wrapper.connection
+        assert connection is not None
         connection.cancel_safe()
         wrapper.close()
         assert backend_pid(wrapper) == pid
