@@ -302,9 +302,9 @@ def test_after_one_of_the_borrowers_own_that_nobody_saw_answered_the_session_is_
         proxy.resume()
         # One that was answered does no harm.
         hold(wrapper)
-        assert (second := backend_pid(wrapper)) != pid
-        pid, connection = second, wrapper.connection
+        first, pid, connection = pid, backend_pid(wrapper), wrapper.connection
         assert connection is not None
+        assert pid != first
         connection.cancel_safe()
         wrapper.close()
         assert backend_pid(wrapper) == pid
