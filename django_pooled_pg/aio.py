@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from types import TracebackType
 from typing import Any, cast
 from weakref import ref
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds that the end of a block waits for what goes on with its connection.
 _PATIENCE = 0.5
+# Seconds between two looks.
+_LOOK_EVERY = 0.005
 
 
 class connection:
@@ -66,6 +69,7 @@ class connection:
         # What a thread tells receivers of, or has told. It goes on when the task is canceled.
         self._announcing: Lease | None = None
         self._transaction: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.owner: borrowers.Borrower = borrowers.borrower()
 
     async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
@@ -82,6 +86,7 @@ class connection:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("aio.connection() is for tasks of asyncio")
+        self._loop = asyncio.get_running_loop()
         # Not the loop's thread: another one may have the lease meanwhile, and outlive that.
         self.owner = who = TaskBorrower(task)
         wrapper: Any = connections[self._alias]
@@ -133,7 +138,7 @@ class connection:
         lease, transaction = self._lease, self._transaction
         self._transaction = None
         try:
-            if kind is GeneratorExit and not in_loop():
+            if kind is GeneratorExit and not in_loop(self._loop):
                 return False  # its task was collected, and nothing can be awaited
             if lease is not None:  # it isn't, in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
@@ -213,8 +218,10 @@ async def _end_others(lease: Lease, use: TaskUse) -> None:
 
 async def _is_free(lock: asyncio.Lock) -> bool:
     """Wait until nobody has the lock, some time at most."""
-    try:
-        async with asyncio.timeout(_PATIENCE), lock:
-            return True
-    except TimeoutError:
-        return False
+    # Not by asyncio's timeouts: those of a task that is collected cancel whatever task runs then.
+    until = monotonic() + _PATIENCE
+    while lock.locked():
+        if monotonic() > until:
+            return False
+        await asyncio.sleep(_LOOK_EVERY)
+    return True
