@@ -10,6 +10,7 @@ TESTS ?=
 
 SECONDS ?= 60
 THREADS ?= 32
+TASKS ?= 20
 SEED ?=
 
 MEASURES ?=
@@ -45,7 +46,7 @@ test-all: $(DEVELOP)
 
 # Random faults for as long as you like: make soak SECONDS=600 SEED=7
 soak: $(INSTALLED)
-	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --threads $(THREADS) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --threads $(THREADS) --tasks $(TASKS) $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --budget $(if $(SEED),--seed $(SEED))
 
 # What faults cost, compared with Django's own pool.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from time import monotonic
 from types import TracebackType
 from typing import Any, cast
 from weakref import ref
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds that the end of a block waits for other users of its connection.
 _PATIENCE = 0.5
+# Seconds between two looks.
+_LOOK_EVERY = 0.005
 
 
 class connection:
@@ -48,6 +51,9 @@ class connection:
 
     Canceling the task also cancels its running statement in the server.
 
+    A transaction that can't be committed raises `psycopg.errors.InFailedSqlTransaction` (a statement
+    in it had failed) or `psycopg.OperationalError` (its connection is lost).
+
     Raises what Django's connection raises when it connects: `PoolExhausted`, or the server's error
     as `django.db.OperationalError`; `RequestAbandoned` or `DeadlineExceeded` if the request or
     block is limited; `ImproperlyConfigured` for an alias without a pool; `RuntimeError` outside
@@ -65,6 +71,7 @@ class connection:
         # What a thread tells receivers of, or has told. It goes on when the task is canceled.
         self._announcing: Lease | None = None
         self._transaction: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.owner: borrowers.Borrower = borrowers.borrower()
 
     async def __aenter__(self) -> psycopg.AsyncConnection[Any]:
@@ -81,6 +88,7 @@ class connection:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("aio.connection() is for tasks of asyncio")
+        self._loop = asyncio.get_running_loop()
         # Not the loop's thread: another one may have the lease meanwhile, and outlive that.
         self.owner = who = TaskBorrower(task)
         wrapper: Any = connections[self._alias]
@@ -132,7 +140,7 @@ class connection:
         lease, transaction = self._lease, self._transaction
         self._transaction = None
         try:
-            if kind is GeneratorExit and not in_loop():
+            if kind is GeneratorExit and not in_loop(self._loop):
                 return False  # its task was collected, and nothing can be awaited
             if lease is not None:  # it isn't, in a forked child
                 await _end_others(lease, cast(TaskUse, lease.use))
@@ -214,8 +222,10 @@ async def _end_others(lease: Lease, use: TaskUse) -> None:
 
 async def _is_free(lock: asyncio.Lock) -> bool:
     """Wait until nobody has the lock, at most `_PATIENCE` seconds; tell whether so."""
-    try:
-        async with asyncio.timeout(_PATIENCE), lock:
-            return True
-    except TimeoutError:
-        return False
+    # Not by asyncio's timeouts: those of a task that is collected cancel whatever task runs then.
+    until = monotonic() + _PATIENCE
+    while lock.locked():
+        if monotonic() > until:
+            return False
+        await asyncio.sleep(_LOOK_EVERY)
+    return True

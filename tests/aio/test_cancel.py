@@ -285,8 +285,9 @@ async def listen(connection: psycopg.AsyncConnection[Any]) -> None:
         (listen, "server closed the connection|was returned to its pool"),
     ],
 )
+@pytest.mark.parametrize("cancels_it", [False, True])
 def test_as_it_ends_a_block_whose_connection_another_task_uses(
-    make_alias: MakeAlias, database: Any, what: Any, error: str
+    make_alias: MakeAlias, database: Any, what: Any, error: str, cancels_it: bool
 ) -> None:
     wrapper = make_alias({"max_size": 1})
     others: list[asyncio.Task[None]] = []
@@ -304,8 +305,12 @@ def test_as_it_ends_a_block_whose_connection_another_task_uses(
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.1)
         await canceled(task)
+        if cancels_it:
+            await canceled(others[0])
         async with aio.connection(wrapper.alias) as connection:
             assert await pid_of(connection) != pids[0]
+        if cancels_it:
+            return
         # Not that it is closed: libpq may crash if that happens while somebody uses it.
         with pytest.raises(psycopg.Error, match=error):
             await others[0]

@@ -321,6 +321,32 @@ def test_a_loop_that_is_closed_takes_nobodys_turn(make_alias: MakeAlias) -> None
     idle(pool)
 
 
+async def leave_statement(wrapper: Any) -> None:
+    async with aio.connection(wrapper.alias) as connection:
+        asyncio.ensure_future(connection.execute("SELECT pg_sleep(100)")).add_done_callback(id)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_task_that_is_collected_while_another_loop_runs_cancels_nobody(
+    make_alias: MakeAlias,
+) -> None:
+    wrapper = make_alias({"max_size": 1})
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # tasks are destroyed
+    task = loop.create_task(leave_statement(wrapper))
+    loop.run_until_complete(asyncio.sleep(0.2))
+    loop.close()
+    del task, loop
+
+    async def go_on() -> None:
+        gc.collect()
+        await asyncio.sleep(0.7)
+
+    asyncio.run(go_on())
+    idle(pool_of(wrapper))
+
+
 async def sleep_in_statement(wrapper: Any) -> None:
     async with aio.connection(wrapper.alias) as connection:
         await connection.execute("SELECT pg_sleep(100)")

@@ -15,9 +15,9 @@ SECONDS = 20
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("of", ["--threads=32", "--budget"])
-def test_accounts_are_exact_after_a_soak(of: str) -> None:
-    command = [sys.executable, "-m", "tests.soak", f"--seconds={SECONDS}", of]
+@pytest.mark.parametrize("of", [["--threads=32", "--tasks=20"], ["--budget"]], ids=" ".join)
+def test_accounts_are_exact_after_a_soak(of: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.soak", f"--seconds={SECONDS}", *of]
     soak = subprocess.Popen(
         command,
         cwd=ROOT,

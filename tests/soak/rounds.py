@@ -19,16 +19,18 @@ from tests.soak.account import Account, becomes_true
 from tests.soak.audit import Audit
 from tests.soak.child import HANGS
 from tests.soak.site import APPLICATION
+from tests.soak.tasks import Loop
 from tests.soak.worker import Worker
 
 
 class Soak:
     """Lets workers work, round after round, and has the accounts drawn up."""
 
-    def __init__(self, cluster: Cluster, seed: int, threads: int) -> None:
+    def __init__(self, cluster: Cluster, seed: int, threads: int, tasks: int) -> None:
         self.cluster = cluster
         self.seed = seed
         self.threads = threads
+        self.tasks = tasks
         self.over = threading.Event()
         self.account = Account()
         self._numbers = itertools.count()
@@ -54,6 +56,9 @@ class Soak:
         others = [
             threading.Thread(target=self._kill, name="killer", daemon=True),
             threading.Thread(target=self._interrupt, name="interrupter", daemon=True),
+        ]
+        others += [
+            Loop(self, next(self._numbers), self.tasks // 2) for _ in range(2 * (self.tasks > 1))
         ]
         self._workers = [self._start_worker() for _ in range(self.threads)]
         for thread in others:

@@ -50,11 +50,18 @@ class Wrong(Exception):
     """What must not happen."""
 
 
+LOOK = f"SELECT {', '.join(EXPECTED)}"
+
+
 def look() -> None:
     """Look whether the session is as good as new."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(EXPECTED)}")
-        found = cursor.fetchone()
+        cursor.execute(LOOK)
+        require_clean(cursor.fetchone())
+
+
+def require_clean(found: Any) -> None:
+    """Raise `Wrong` if that is not what a borrower must find."""
     strange = {
         what: value
         for (what, wanted), value in zip(EXPECTED.items(), found, strict=True)

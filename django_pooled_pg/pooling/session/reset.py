@@ -166,7 +166,8 @@ def _roll_back(connection: Connection, use: Use) -> None:
 
     Raises `psycopg.Error` if that isn't possible, or not in time.
     """
-    if use.asked or (use.cancel is not None and not use.cancel.was_answered()):
+    # In this order: the answer to the one is the other's, too.
+    if (use.cancel is not None and not use.cancel.was_answered()) or use.asked:
         raise psycopg.OperationalError("a cancel request was not answered in time")
     status = connection.pgconn.transaction_status
     if status == TransactionStatus.ACTIVE:

@@ -33,13 +33,13 @@ async def in_thread(
         raise
 
 
-def in_loop() -> bool:
-    """Tell whether an event loop runs here: not where a task is collected after its loop was closed."""
+def in_loop(loop: asyncio.AbstractEventLoop | None = None) -> bool:
+    """Tell whether that event loop runs here, or any; not where a task is collected later on."""
     try:
-        asyncio.get_running_loop()
+        running = asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return True
+    return loop is None or running is loop
 
 
 class _Errand(Generic[R]):

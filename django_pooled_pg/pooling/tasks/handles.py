@@ -67,18 +67,18 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
             try:
                 return await wait_async(gen, pgconn.socket, interval=interval, **limit)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-                if pgconn.transaction_status == ACTIVE:
-                    await _to_its_end(self._end_statement(gen, pgconn.socket))
+                # Where the borrow has ended meanwhile, whoever ended it sees to the statement.
+                if use_of(cast(Any, self)) is use and pgconn.transaction_status == ACTIVE:
+                    await _to_its_end(self._end_statement(use, gen, pgconn.socket))
                 raise
 
         return await run(use, getattr(gen, "gi_code", None), wait)
 
-    async def _end_statement(self, gen: Any, socket: int) -> None:
+    async def _end_statement(self, use: Use, gen: Any, socket: int) -> None:
         """Have the server cancel what a task that was canceled runs, and hear of its end.
 
         A session whose statement still runs is closed when its borrow ends.
         """
-        use = use_of(cast(Any, self))
         await self._try_cancel()
         if use.doubt is _UNANSWERED:
             return

@@ -110,6 +110,8 @@ class TaskUse(Use):
                 until = monotonic() + _AGAIN_AFTER
                 while self.waits and monotonic() < until:
                     sleep(_LOOK_EVERY)
+                if not self.waits:
+                    break
         except psycopg.Error as ex:
             logger.warning(
                 "Pool %r: a statement can't be canceled: %s", self.session.stops.pool_name, ex

@@ -282,3 +282,29 @@ def _pid(wrapper: Any) -> int:
     except Exception:
         wrapper.close()
         return 0
+
+
+def test_after_one_of_the_borrowers_own_that_nobody_saw_answered_the_session_is_closed(
+    make_wrapper: MakeWrapper, database: dict[str, Any]
+) -> None:
+    with Proxy(int(database["PORT"])) as proxy:
+        options = {"sslmode": "disable", "gssencmode": "disable"}
+        wrapper = make_wrapper(
+            {"max_size": 1}, HOST="127.0.0.1", PORT=str(proxy.port), OPTIONS=options
+        )
+        hold(wrapper)
+        pid, connection = backend_pid(wrapper), wrapper.connection
+        assert connection is not None
+        proxy.hold()
+        with pytest.raises(psycopg.errors.CancellationTimeout):
+            connection.cancel_safe(timeout=0.2)
+        wrapper.close()
+        proxy.resume()
+        # One that was answered does no harm.
+        hold(wrapper)
+        first, pid, connection = pid, backend_pid(wrapper), wrapper.connection
+        assert connection is not None
+        assert pid != first
+        connection.cancel_safe()
+        wrapper.close()
+        assert backend_pid(wrapper) == pid
