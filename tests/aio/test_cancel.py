@@ -351,7 +351,8 @@ def test_where_the_server_doesnt_answer(make_alias: MakeAlias, database: Any, wh
                 await what(connection, proxy)
 
         began = monotonic()
-        with pytest.raises((TimeoutError, ZeroDivisionError)):
+        # psycopg 3.2 raises the server's error in the place of what ends a COPY.
+        with pytest.raises((TimeoutError, ZeroDivisionError, psycopg.OperationalError)):
             asyncio.run(use())
         assert monotonic() - began < 5
         proxy.resume()
