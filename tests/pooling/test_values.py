@@ -14,6 +14,7 @@ from django_pooled_pg.pooling.config import PoolConfig
 from django_pooled_pg.pooling.values import _SIZES, _TIMES, _YEAR
 from tests.conftest import MakeWrapper
 from tests.support.queries import fetch
+from tests.support.waiting import wait_until
 
 
 def refused(key: str, value: Any) -> str:
@@ -81,7 +82,8 @@ def test_the_least_and_the_longest_times_work(
     backing = wrapper.pool.ledger.backing
     assert backing is not None
     assert backing._sched_runner.is_alive()
-    assert all(worker.is_alive() for worker in backing._workers)
+    # One that was just hired is among them before it starts.
+    wait_until(lambda: all(worker.is_alive() for worker in backing._workers))
 
 
 # Not min_size: it would take the server's last connection.
