@@ -83,7 +83,7 @@ def remember_with_handles(connection: Any, stops: Stops) -> Session:
         session = remember(connection, lambda namespace: (connection, connection), stops)
         session.is_proxied = True
         return session
-    make_handles = partial(_new_handles, *_handle_classes(cast(Any, type(connection))))
+    make_handles = partial(new_handles, *_handle_classes(cast(Any, type(connection))))
     return remember(connection, make_handles, stops)
 
 
@@ -101,7 +101,8 @@ def _handle_classes(connection_class: Any) -> tuple[Any, Any]:
     )
 
 
-def _new_handles(quick_class: Any, raw_class: Any, namespace: dict[str, Any]) -> tuple[Any, Any]:
+def new_handles(quick_class: Any, raw_class: Any, namespace: dict[str, Any]) -> tuple[Any, Any]:
+    """Return handles of these classes that share a connection's attributes."""
     quick, raw = object.__new__(quick_class), object.__new__(raw_class)
     set_attribute(quick, "__dict__", namespace)
     set_attribute(raw, "__dict__", namespace)

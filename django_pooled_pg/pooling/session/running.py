@@ -229,13 +229,12 @@ _END = object()
 
 
 @contextmanager
-def copy_for(statement: Statement, copying: Any) -> Iterator[Any]:
-    """Wrap a COPY that runs for a piece of work."""
+def running(statement: Statement) -> Iterator[None]:
+    """Run the statement inside. Raises what `run_for` raises, which has no call around its own."""
     use = statement.use
     try:
         statement.begin()
-        with copying as copy:
-            yield copy
+        yield
     except psycopg.OperationalError as ex:
         use.statement = None
         statement.end_with(ex)
@@ -243,3 +242,10 @@ def copy_for(statement: Statement, copying: Any) -> Iterator[Any]:
     finally:
         use.statement = None
         statement.end()
+
+
+@contextmanager
+def copy_for(statement: Statement, copying: Any) -> Iterator[Any]:
+    """Wrap a COPY that runs for a piece of work."""
+    with running(statement), copying as copy:
+        yield copy

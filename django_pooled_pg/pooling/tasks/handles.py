@@ -15,7 +15,7 @@ from psycopg.waiting import wait_async
 from ..session.cancel import hang_up
 from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
-from ..session.use import Use, set_attribute, use_of
+from ..session.use import Use, use_of
 from .cursors import noting
 from .running import run
 
@@ -141,11 +141,3 @@ for _class in (QuickTaskHandle, RawTaskHandle):
     # To those who inspect one, it is what it stands for.
     _class.__name__ = _class.__qualname__ = psycopg.AsyncConnection.__name__
     _class.__module__ = psycopg.AsyncConnection.__module__
-
-
-def new_handles(namespace: dict[str, Any]) -> tuple[QuickTaskHandle, RawTaskHandle]:
-    """Return handles that share a connection's attributes."""
-    quick, raw = object.__new__(QuickTaskHandle), object.__new__(RawTaskHandle)
-    set_attribute(quick, "__dict__", namespace)
-    set_attribute(raw, "__dict__", namespace)
-    return quick, raw

@@ -13,7 +13,7 @@ import psycopg
 import psycopg.generators
 
 from ..session.handles import HARMLESS, OF_PIPELINES, OF_TWO_PHASES
-from ..session.running import Queued, Sent, Statement, cleans_up, is_in_pipeline
+from ..session.running import Queued, Sent, Statement, cleans_up, is_in_pipeline, running
 from ..session.use import Use
 from ..work import work
 from ..work.work import Work
@@ -89,15 +89,9 @@ async def run(use: Use, code: CodeType | None, wait: Callable[[], Awaitable[R]])
     statement = _statement(mine, use, code)
     statement.thread_id = NO_THREAD
     try:
-        statement.begin()
-        return await wait()
-    except psycopg.OperationalError as ex:
-        use.statement = None
-        statement.end_with(ex)
-        raise
+        with running(statement):
+            return await wait()
     finally:
-        use.statement = None
-        statement.end()
         await _end_cancel(use)
 
 

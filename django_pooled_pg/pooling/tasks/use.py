@@ -20,10 +20,11 @@ from django.db import NotSupportedError
 
 from ..process import fork
 from ..session.cancel import hang_up
+from ..session.handles import new_handles
 from ..session.liveness import ANSWER_LIMIT
 from ..session.use import ReturnedPGconn, Use, withdraw
 from .cursors import cursor_classes_for
-from .handles import QuickTaskHandle, RawTaskHandle, new_handles
+from .handles import QuickTaskHandle, RawTaskHandle
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class TaskUse(Use):
         namespace = session.namespace
         self.lock = asyncio.Lock()
         cursor, server_cursor = cursor_classes_for(namespace["cursor_factory"])
-        self.quick_in_task, self.raw_in_task = new_handles(namespace)
+        handles = new_handles(QuickTaskHandle, RawTaskHandle, namespace)
+        self.quick_in_task, self.raw_in_task = handles
         self._of_threads = {name: namespace[name] for name in OF_KIND}
         namespace.update(zip(OF_KIND, (self.lock, cursor, server_cursor), strict=True))
 
