@@ -24,7 +24,7 @@ from .pooling.session.cancel import hang_up
 from .pooling.session.liveness import ANSWER_LIMIT
 from .pooling.tasks.borrow import borrow
 from .pooling.tasks.borrower import TaskBorrower
-from .pooling.tasks.errand import in_loop, in_thread
+from .pooling.tasks.errand import in_loop, in_thread, to_its_end
 from .pooling.tasks.use import TaskUse
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class connection:
         self._atomic = atomic
         self._is_entered = False
         self._lease: Lease | None = None
-        # What a thread tells receivers of, or has told. It goes on when the task is canceled.
+        # What a thread tells receivers of, or has told.
         self._announcing: Lease | None = None
         self._transaction: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,6 +117,8 @@ class connection:
         self._announcing, give_back = lease, lease.pool.give_back
 
         def announce() -> None:
+            # Whatever happens to the task meanwhile, it is in use here.
+            lease.session.is_busy = True
             try:
                 wrapper: Any = connections.create_connection(self._alias)
                 wrapper.announce_for_task(lease)
@@ -128,6 +130,8 @@ class connection:
             except BaseException:
                 give_back(lease)
                 raise
+            finally:
+                lease.session.is_busy = False
 
         await in_thread(announce, undo=lambda nothing: give_back(lease))
 
@@ -137,24 +141,34 @@ class connection:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        lease, transaction = self._lease, self._transaction
-        self._transaction = None
         try:
             if kind is GeneratorExit and not in_loop(self._loop):
                 return False  # its task was collected, and nothing can be awaited
-            if lease is not None:  # it isn't, in a forked child
-                await _end_others(lease, cast(TaskUse, lease.use))
-            if transaction is None:
-                return False
-            if error is None and lease is not None:
-                # psycopg would say nothing.
-                error = _why_not_committed(lease.session.pgconn.transaction_status)
-                if error is not None:
-                    await transaction.__aexit__(type(error), error, None)
-                    raise error
-            return bool(await transaction.__aexit__(kind, error, traceback))
+            try:
+                if (lease := self._lease) is not None:  # else this is a forked child
+                    await _end_others(lease, cast(TaskUse, lease.use))
+            except asyncio.CancelledError as ex:
+                await self._end_transaction(ex)
+                raise
+            return await self._end_transaction(error)
         finally:
             self._give_back()
+
+    async def _end_transaction(self, error: BaseException | None) -> bool:
+        lease, transaction = self._lease, self._transaction
+        self._transaction = None
+        if transaction is None:
+            return False
+        not_committed = None
+        if error is None and lease is not None:
+            # psycopg would say nothing.
+            error = not_committed = _why_not_committed(lease.session.pgconn.transaction_status)
+        if error is None:
+            return bool(await transaction.__aexit__(None, None, None))
+        is_handled = bool(await transaction.__aexit__(type(error), error, error.__traceback__))
+        if not_committed is not None:
+            raise not_committed
+        return is_handled
 
     def _give_back(self) -> None:
         # Forgotten first: whatever comes in between, nobody has it twice.
@@ -167,6 +181,8 @@ class connection:
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether it has that lease."""
+        if self._loop is None or self._loop.is_closed():
+            return False  # nothing resumes its task, which may be collected late, or never
         return lease is self._lease or lease is self._announcing
 
     def give_back_unused(self, lease: Lease) -> None:
@@ -199,8 +215,13 @@ def _why_not_committed(status: int) -> psycopg.Error | None:
 
 async def _end_others(lease: Lease, use: TaskUse) -> None:
     """Make sure that no other task is in the middle of something with the connection."""
+    if use.lock.locked():
+        await to_its_end(_end_other(lease, use))
+
+
+async def _end_other(lease: Lease, use: TaskUse) -> None:
     # A generator that was just left may have been garbage-collected, and be about to end.
-    if not use.lock.locked() or await _is_free(use.lock):
+    if await _is_free(use.lock):
         return
     logger.warning(
         "Pool %r: the block of %s has ended while its connection was in use, by another task or by "

@@ -1,6 +1,7 @@
 """Finds connections that nobody has, and slots without a connection.
 
-An interrupt (Ctrl-C, a task's time limit) may hit a borrow or a return at any moment.
+An interrupt (Ctrl-C, a task's time limit) may hit a borrow or a return at any moment. An event loop
+may be closed while its tasks have connections.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Strays:
         if backing is not None:
             strays.difference_update(backing.idle_connections(), backing.with_workers())
         strays.difference_update(x.connection for x in ledger.leases if self._is_in_hands(x))
-        return {connection for connection in strays if not session_of(connection).in_check}
+        return {connection for connection in strays if not session_of(connection).is_busy}
 
     def _given_back(self) -> set[Lease]:
         ledger = self._ledger
@@ -113,7 +114,8 @@ class Strays:
         backing = _pool_of(connection)
         if (seconds := _reset_for(backing, connection)) is None:
             logger.warning(
-                "Pool %r: an interrupt had lost a connection; closed it", self._pool_name
+                "Pool %r: an interrupt, or the end of an event loop, had lost a connection; closed it",
+                self._pool_name,
             )
         else:
             logger.warning(

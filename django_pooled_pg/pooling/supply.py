@@ -202,7 +202,7 @@ class Supply:
             backing = ledger.backing
             asked = backing.take_idle_if(lambda connection: True) if backing is not None else []
             for connection in asked:
-                session_of(connection).in_check = True
+                session_of(connection).is_busy = True
         if backing is None or not asked:
             return 0, 0
         dead: list[Connection] = []
@@ -213,7 +213,7 @@ class Supply:
         finally:
             # Whatever went wrong (no more threads, an interrupt): each one must go somewhere.
             for connection in asked:
-                session_of(connection).in_check = False
+                session_of(connection).is_busy = False
                 if connection not in dead:
                     session_of(connection).idle_since = monotonic()
                     backing.put(connection)

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.transaction import OutOfOrderTransactionNesting
 
-from django_pooled_pg import aio, connection_borrowed
+from django_pooled_pg import aio, connection_borrowed, deadline
 from django_pooled_pg.pooling.pool import Pool
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
 from tests.support.proxy import Proxy
@@ -279,15 +279,15 @@ async def listen(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "error"),
+    ("what", "error", "survives"),
     [
-        (sleep, "canceling statement"),
-        (listen, "server closed the connection|was returned to its pool"),
+        (sleep, "canceling statement", True),
+        (listen, "server closed the connection|was returned to its pool", False),
     ],
 )
 @pytest.mark.parametrize("cancels_it", [False, True])
 def test_as_it_ends_a_block_whose_connection_another_task_uses(
-    make_alias: MakeAlias, database: Any, what: Any, error: str, cancels_it: bool
+    make_alias: MakeAlias, what: Any, error: str, survives: bool, cancels_it: bool
 ) -> None:
     wrapper = make_alias({"max_size": 1})
     others: list[asyncio.Task[None]] = []
@@ -304,12 +304,13 @@ def test_as_it_ends_a_block_whose_connection_another_task_uses(
         while not others:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.1)
+        if cancels_it:
+            others[0].cancel()
         await canceled(task)
-        if cancels_it:
-            await canceled(others[0])
         async with aio.connection(wrapper.alias) as connection:
-            assert await pid_of(connection) != pids[0]
+            assert (await pid_of(connection) == pids[0]) == (survives or cancels_it)
         if cancels_it:
+            assert others[0].cancelled()
             return
         # Not that it is closed: libpq may crash if that happens while somebody uses it.
         with pytest.raises(psycopg.Error, match=error):
@@ -317,9 +318,63 @@ def test_as_it_ends_a_block_whose_connection_another_task_uses(
 
     asyncio.run(use())
     idle(pool_of(wrapper))
-    with connect(database) as server:
-        sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
-        wait_until(lambda: server.execute(sql, pids).fetchone() == (0,))
+
+
+def test_twice_as_it_ends_a_block_whose_connection_another_task_uses(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    others: list[asyncio.Task[Any]] = []
+    complaints: list[Any] = []
+
+    async def leave() -> None:
+        async with aio.connection(wrapper.alias, atomic=True) as connection:
+            await connection.execute("CREATE TEMP TABLE left_half_done AS SELECT 1")
+            others.append(asyncio.create_task(connection.execute("SELECT pg_sleep(100)")))
+            await asyncio.sleep(0.05)
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: complaints.append(context))
+        task = asyncio.create_task(leave())
+        while not others:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        await canceled(task, 2)
+        # What is still to be done is canceled now.
+
+    asyncio.run(use())
+    assert complaints == []
+    idle(pool_of(wrapper))
+
+
+def test_while_a_request_of_its_deadline_is_under_way(make_alias: MakeAlias, database: Any) -> None:
+    with Proxy(int(database["PORT"])) as proxy:
+        wrapper = make_alias(
+            {"max_size": 1},
+            HOST="127.0.0.1",
+            PORT=str(proxy.port),
+            OPTIONS={"sslmode": "disable", "gssencmode": "disable"},
+        )
+
+        async def nest() -> None:
+            async with (
+                aio.connection(wrapper.alias) as connection,
+                connection.transaction(),
+                connection.transaction(),
+                deadline(0.1),
+            ):
+                await connection.execute("SELECT 1")
+                proxy.hold()
+                await connection.execute("SELECT pg_sleep(0.2)")
+
+        async def use() -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.6, proxy.resume)
+            task = asyncio.create_task(nest())
+            await asyncio.sleep(0.4)
+            await canceled(task, 3)
+
+        asyncio.run(use())
+        idle(pool_of(wrapper))
 
 
 async def stream(connection: psycopg.AsyncConnection[Any], proxy: Proxy) -> None:

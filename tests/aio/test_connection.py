@@ -366,8 +366,11 @@ CANCELS = pytest.mark.skipif(not psycopg.capabilities.has_cancel_safe(), reason=
     "sleeps",
     [hold_for_long, pytest.param(sleep_in_statement, marks=CANCELS), sleep_in_transaction],
 )
+@pytest.mark.parametrize("collected", [True, False])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_task_that_is_collected_loses_nothing(make_alias: MakeAlias, sleeps: Any) -> None:
+def test_a_task_whose_loop_is_closed_loses_nothing(
+    make_alias: MakeAlias, sleeps: Any, collected: bool
+) -> None:
     wrapper = make_alias({"max_size": 1})
     loop = asyncio.new_event_loop()
     task = loop.create_task(sleeps(wrapper))
@@ -375,10 +378,46 @@ def test_a_task_that_is_collected_loses_nothing(make_alias: MakeAlias, sleeps: A
     assert pool_of(wrapper).statistics().in_use
     loop.close()
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+    kept = [] if collected else [task]
     del task, loop
     gc.collect()
-    idle(pool_of(wrapper))
+    idle(pool_of(wrapper), within=5 if collected else 10)
     assert asyncio.run(hold_briefly(wrapper))
+    kept.clear()
+    gc.collect()
+    idle(pool_of(wrapper))
+
+
+def test_a_task_whose_loop_is_closed_while_receivers_are_told_loses_nothing(
+    make_alias: MakeAlias,
+) -> None:
+    wrapper = make_alias({"max_size": 1})
+    loop = asyncio.new_event_loop()
+    told, go_on = threading.Event(), threading.Event()
+
+    def on_borrowed(connection: Any, **kwargs: Any) -> None:
+        if connection.alias == wrapper.alias and not told.is_set():
+            told.set()
+            assert go_on.wait(10)
+
+    def let_go_on() -> None:
+        """Let the thread's news come when this loop does nothing more."""
+        go_on.set()
+        wait_until(lambda: not any("errand" in thread.name for thread in threading.enumerate()))
+        loop.stop()
+
+    connection_borrowed.connect(on_borrowed)
+    try:
+        task = loop.create_task(hold_briefly(wrapper))
+        while not told.is_set():
+            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.call_soon(let_go_on)
+        loop.run_forever()
+    finally:
+        connection_borrowed.disconnect(on_borrowed)
+    loop.close()
+    idle(pool_of(wrapper), within=10)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 def test_receivers_are_told(make_alias: MakeAlias) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connections
 
+from django_pooled_pg.pooling.lease import place_of
 from tests.soak.account import becomes_true
 from tests.soak.site import MAX_SIZE, MIN_SIZE
 
@@ -52,8 +53,16 @@ class Audit:
         if not becomes_true(settled):
             self.account.wrong.append(
                 f"not settled: {lost} to {at_most} leases were lost after {reclaimed}; "
-                f"{self._pool.statistics()}"
+                f"{self._pool.statistics()}; {self._open_leases()}"
             )
+
+    def _open_leases(self) -> list[str]:
+        return [
+            f"{lease.borrower.name} since {lease.since}, holder {lease.living_holder()!r}, "
+            f"held {lease.is_held()}, returned {lease.returned}, {lease.connection!r}, "
+            f"in check {lease.session.is_busy}, {place_of(lease)}"
+            for lease in self._pool.leases()
+        ]
 
     def check_slots(self) -> None:
         """`max_size` connections can be borrowed at once: no slot is missing, none is dead."""

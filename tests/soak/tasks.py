@@ -8,7 +8,7 @@ import itertools
 import random
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,16 @@ class Loop(threading.Thread):
     """Runs tasks in one event loop after the other; leaves some loops in the midst of it."""
 
     # The methods, and how often they are chosen.
-    TASKS = {"write": 60, "spoil": 20, "stream": 5, "share": 5, "leave": 1}
+    TASKS = {
+        "write": 50,
+        "spoil": 20,
+        "stream": 5,
+        "copy_out": 5,
+        "copy_in": 5,
+        "pipeline": 5,
+        "share": 5,
+        "leave": 1,
+    }
 
     def __init__(self, soak: Soak, number: int, tasks: int) -> None:
         super().__init__(name=f"loop-{number}", daemon=True)
@@ -65,7 +74,8 @@ class Loop(threading.Thread):
             loop.create_task(self._work(HANGS)).add_done_callback(id)
             loop.run_until_complete(asyncio.sleep(self.dice.uniform(0, 0.5)))
             loop.close()
-            gc.collect()
+            if self.dice.random() < 0.5:
+                gc.collect()
             self.account.events.append("loop left")
 
     async def _work(self, seconds: float) -> None:
@@ -100,6 +110,20 @@ class Loop(threading.Thread):
         self.account.events += [f"task {name}", f"task {outcome}"]
 
     async def write(self, block: Any) -> None:
+        async def insert(connection: psycopg.AsyncConnection[Any], row: str) -> None:
+            await connection.execute("INSERT INTO library_tag (name) VALUES (%s)", [row])
+
+        await self._add(block, insert)
+
+    async def copy_in(self, block: Any) -> None:
+        async def insert(connection: psycopg.AsyncConnection[Any], row: str) -> None:
+            sql = "COPY library_tag (name) FROM STDIN"
+            async with connection.cursor() as cursor, cursor.copy(sql) as copying:
+                await copying.write_row([row])
+
+        await self._add(block, insert)
+
+    async def _add(self, block: Any, insert: Callable[..., Awaitable[None]]) -> None:
         row = next(self.rows)
         self.account.tried.append(row)
         committing = False
@@ -107,7 +131,7 @@ class Loop(threading.Thread):
             async with block as connection:
                 await look(connection)
                 async with connection.transaction():
-                    await connection.execute("INSERT INTO library_tag (name) VALUES (%s)", [row])
+                    await insert(connection, row)
                     await asyncio.sleep(self.dice.expovariate(200))
                     if self.dice.random() < 0.3:
                         raise Mishap
@@ -130,6 +154,20 @@ class Loop(threading.Thread):
             async for (number,) in connection.cursor().stream("SELECT generate_series(1, 1000)"):
                 if number != next(expected):
                     raise Wrong("rows are missing")
+
+    async def copy_out(self, block: Any) -> None:
+        sql = "COPY (SELECT generate_series(1, 1000)) TO STDOUT"
+        async with block as connection, connection.cursor() as cursor, cursor.copy(sql) as copying:
+            numbers = [int(number) async for (number,) in copying.rows()]
+        if numbers != list(range(1, 1001)):
+            raise Wrong("rows are missing")
+
+    async def pipeline(self, block: Any) -> None:
+        async with block as connection, connection.pipeline():
+            cursors = [await connection.execute("SELECT %s::int", [n]) for n in range(5)]
+            numbers = [(await cursor.fetchone())[0] for cursor in cursors]
+        if numbers != list(range(5)):
+            raise Wrong("results are mixed up")
 
     async def share(self, block: Any) -> None:
         async with block as connection:

@@ -133,14 +133,14 @@ class Giving:
         return backing.give_up_idle(missing, me.min_size, unused) if missing else []
 
     def _asked(self, backing: AnyBacking, connection: Connection) -> int:
-        session_of(connection).in_check = True
+        session_of(connection).is_busy = True
         try:
             missing = missing_room(connection)
         except (psycopg.Error, TimeoutError):
             backing.drop(connection)
             return 0
         finally:
-            session_of(connection).in_check = False
+            session_of(connection).is_busy = False
         backing.put(connection)
         return missing
 

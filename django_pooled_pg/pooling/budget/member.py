@@ -94,7 +94,7 @@ class Member:
     def give_up(self, connection: Connection) -> None:
         """See `Slots.give_up`."""
         self._to_close.put(connection)
-        session_of(connection).in_check = True  # it isn't lost, however long that takes
+        session_of(connection).is_busy = True  # it isn't lost, however long that takes
         self.wake()
 
     def wake(self) -> bool:
@@ -274,6 +274,6 @@ class Member:
             membership.wake_others(record for record in records if record.wanted)
 
         for connection in connections:
-            session_of(connection).in_check = True  # as in give_up()
+            session_of(connection).is_busy = True  # as in give_up()
         self.holding.close(connections, ended)
         self.record.given += len(connections)

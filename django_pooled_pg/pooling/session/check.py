@@ -44,14 +44,14 @@ class Check:
             return answers(connection)
         if callable(self._how):
             # The callback may take its time, but the connection isn't lost.
-            session.in_check = True
+            session.is_busy = True
             try:
                 with_handle(connection, self._how)
             except Exception as ex:  # a check says no by raising
                 logger.info("The pool's 'check' refused a connection: %s", ex)
                 return False
             finally:
-                session.in_check = False
+                session.is_busy = False
             return connection.pgconn.transaction_status == IDLE
         return True
 

@@ -77,8 +77,8 @@ class Session:
     idle_since: float = field(default_factory=monotonic)
     # The receivers that were told of it since it was new or reset; see `announcing.py`.
     announced_to: list[Any] | None = None
-    # Whether it is being checked, so that it is neither idle nor lent.
-    in_check: bool = False
+    # Whether the pool does something with it, so that it isn't lost, however long that takes.
+    is_busy: bool = False
     # Whether it was given up because nobody seemed to have it.
     given_up: bool = False
     # Whether the server refused writes from the start: a standby, for example.

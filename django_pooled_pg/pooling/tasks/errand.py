@@ -1,12 +1,12 @@
-"""Has a thread do for a task what would block the event loop."""
+"""Has done for a task what would block the event loop, or must not be left half done."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from ..process.locks import Lock
 
@@ -31,6 +31,19 @@ async def in_thread(
     except BaseException:
         errand.abandon()
         raise
+
+
+async def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Await it to its end. Raises `CancelledError` afterwards if this task is canceled meanwhile."""
+    task, is_canceled = asyncio.ensure_future(coroutine), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_canceled = True
+    task.result()
+    if is_canceled:
+        raise asyncio.CancelledError
 
 
 def in_loop(loop: asyncio.AbstractEventLoop | None = None) -> bool:

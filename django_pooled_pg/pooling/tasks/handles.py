@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
 from ..session.use import Use, use_of
 from .cursors import noting
+from .errand import to_its_end
 from .running import run
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 # Where the borrow has ended meanwhile, whoever ended it sees to the statement.
                 if use_of(cast(Any, self)) is use and pgconn.transaction_status == ACTIVE:
-                    await _to_its_end(self._end_statement(use, gen, pgconn.socket))
+                    with suppress(asyncio.CancelledError):
+                        await to_its_end(self._end_statement(use, gen, pgconn.socket))
                 raise
 
         return await run(use, getattr(gen, "gi_code", None), wait)
@@ -106,15 +107,6 @@ def _give_up(use: Use, error: Exception) -> None:
     logger.warning("Pool %r: a statement can't be canceled: %s", name, error)
     use.doubt = _UNANSWERED
     hang_up(use.quick)
-
-
-async def _to_its_end(awaitable: Coroutine[Any, Any, None]) -> None:
-    """Await it to its end, even if this task is canceled again."""
-    task = asyncio.ensure_future(awaitable)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-    task.result()
 
 
 class RawTaskHandle(NotingHandle, QuickTaskHandle):

@@ -5,6 +5,7 @@ Relies on private names of psycopg's cursors: those in `_CONTINUE` and `_CLEAN_U
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from types import CodeType
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from ..session.use import Use
 from ..work import work
 from ..work.work import Work
 from .claim import NO_THREAD
-from .errand import in_loop, in_thread
+from .errand import in_loop, in_thread, to_its_end
 
 R = TypeVar("R")
 
@@ -82,9 +83,15 @@ async def run(use: Use, code: CodeType | None, wait: Callable[[], Awaitable[R]])
 
     Raises `RequestAbandoned` or `DeadlineExceeded` if the task's work isn't wanted any more.
     """
-    await _end_cancel(use)
+    is_clean_up = (code in _CLEAN_UP and code not in _CONTINUE) or code is _CLEANING_UP
+    try:
+        await _end_cancel(use)
+    except asyncio.CancelledError:
+        if is_clean_up:
+            await wait()
+        raise
     mine = work.current() if work.in_use else None
-    if mine is None or (code in _CLEAN_UP and code not in _CONTINUE) or code is _CLEANING_UP:
+    if mine is None or is_clean_up:
         return await wait()
     statement = _statement(mine, use, code)
     statement.thread_id = NO_THREAD
@@ -106,4 +113,4 @@ def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
 
 async def _end_cancel(use: Use) -> None:
     if use.cancel is not None and in_loop():
-        await in_thread(use.end_cancel)
+        await to_its_end(in_thread(use.end_cancel))
