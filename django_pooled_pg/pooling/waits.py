@@ -71,7 +71,8 @@ def telling(pool: Pool) -> Iterator[None]:
         error = ex
         raise
     finally:
-        _tell(pool, monotonic() - began, holder, error)
+        if not isinstance(error, GeneratorExit):  # a task was collected, perhaps in a forked child
+            _tell(pool, monotonic() - began, holder, error)
 
 
 def _holder(pool: Pool) -> Holder | None:

@@ -23,7 +23,7 @@ from django_pooled_pg import DeadlineExceeded, PoolExhausted, aio, connection_bo
 from django_pooled_pg.pooling import waits
 from django_pooled_pg.request_record import recording
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
-from tests.soak.child import run_in_child
+from tests.soak.child import DONE, run_in_child
 from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
@@ -503,11 +503,40 @@ def test_a_forked_child_has_nothing_of_a_task(make_alias: MakeAlias) -> None:
                     connection.cursor()
                 assert backend_pid(wrapper) != pid
 
-            run_in_child(in_child)
+            assert run_in_child(in_child) == DONE
             assert await pid_of(connection) == pid
 
     asyncio.run(use())
     idle(pool_of(wrapper))
+
+
+def test_a_task_that_waits_is_collected_in_a_forked_child(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pool = pool_of(wrapper)
+    lease = pool.borrow()
+    locked, forked = threading.Event(), threading.Event()
+
+    def hold_lock() -> None:
+        with pool.ledger.lock:
+            locked.set()
+            forked.wait(20)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(hold_briefly(wrapper))
+    while not pool.statistics().waiting:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    thread = threading.Thread(target=hold_lock)
+    thread.start()
+    locked.wait()
+    try:
+        assert run_in_child(task.get_coro().close) == DONE
+    finally:
+        forked.set()
+        thread.join()
+    pool.give_back(lease)
+    assert loop.run_until_complete(task)
+    loop.close()
+    idle(pool)
 
 
 def test_parameters_are_bound_where_djangos_are(make_alias: MakeAlias) -> None:

@@ -24,7 +24,12 @@ from tests.soak.worker import Mishap
 if TYPE_CHECKING:
     from tests.soak.rounds import Soak
 
-OF_COLLECTED = ("coroutine ignored GeneratorExit", "Event loop is closed", "no running event loop")
+OF_COLLECTED = (
+    "coroutine ignored GeneratorExit",
+    "generator ignored GeneratorExit",
+    "Event loop is closed",
+    "no running event loop",
+)
 """What tasks raise that are collected after their loop was closed."""
 
 # What may come of a piece of work; the first that fits.

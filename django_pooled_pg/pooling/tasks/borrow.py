@@ -119,7 +119,8 @@ async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
         if connection is None:
             connection = await claim.arrive(timeout)
     except BaseException:
-        backing.leave_queue(claim)
+        if not claim.is_inherited():  # the parent's locks may be held for ever
+            backing.leave_queue(claim)
         raise
     backing.lend(connection)
     return connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from weakref import ref
 
@@ -22,6 +23,7 @@ class TaskClaim(Claim):
     def __init__(self) -> None:
         super().__init__()
         self.thread_id = NO_THREAD
+        self._process_id = os.getpid()
         self._loop = asyncio.get_running_loop()
         # The loop keeps it, and with it the task. Not the queue: tasks of a loop that was closed are
         # collected, and leave it.
@@ -43,6 +45,10 @@ class TaskClaim(Claim):
             if mine is not None:
                 mine.running.discard(self)
         return self.handed()
+
+    def is_inherited(self) -> bool:
+        """Tell whether this is a forked child, in which the parent's task is collected."""
+        return os.getpid() != self._process_id
 
     def _wake_up(self) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -62,6 +63,7 @@ class _Errand(Generic[R]):
         self._function = function
         self._undo = undo
         self._keeps = keeps
+        self._process_id = os.getpid()
         self._loop = asyncio.get_running_loop()
         self.came: asyncio.Future[R] = self._loop.create_future()
         # Guards `_results`, so that a result is undone only once.
@@ -102,6 +104,8 @@ class _Errand(Generic[R]):
 
     def abandon(self) -> None:
         """Note that nobody waits for the result, whether it is here already or still to come."""
+        if os.getpid() != self._process_id:
+            return  # the parent's task is collected in a forked child
         if not self._loop.is_closed():
             self.came.cancel()
         self._take_back()

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from django_pooled_pg.pooling.tasks.errand import in_thread
+from tests.soak.child import DONE, run_in_child
 from tests.support.waiting import wait_until
 
 variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
@@ -80,6 +81,32 @@ def test_the_result_for_a_task_that_was_canceled_as_it_came_is_undone() -> None:
 
     asyncio.run(use())
     assert undone == [7]
+
+
+def test_the_result_is_the_parents_in_a_forked_child() -> None:
+    undone: list[int] = []
+
+    async def use() -> None:
+        came = threading.Event()
+
+        def errand() -> int:
+            came.set()
+            return 7
+
+        errands = in_thread(errand, undo=undone.append)
+        task = asyncio.create_task(errands)
+        await asyncio.sleep(0)
+        came.wait(10)  # the loop hears of it afterwards
+
+        def in_child() -> None:
+            errands.close()
+            assert undone == []
+
+        assert run_in_child(in_child) == DONE
+        assert await task == 7
+
+    asyncio.run(use())
+    assert undone == []
 
 
 def test_the_result_for_a_loop_that_was_closed_is_undone() -> None:
