@@ -119,7 +119,7 @@ async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:
         if connection is None:
             connection = await claim.arrive(timeout)
     except BaseException:
-        if not claim.is_inherited():  # the parent's locks may be held for ever
+        if not claim.is_inherited():  # the parent's lock may stay locked
             backing.leave_queue(claim)
         raise
     backing.lend(connection)
