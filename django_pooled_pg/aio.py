@@ -142,7 +142,7 @@ class connection:
         traceback: TracebackType | None,
     ) -> bool:
         try:
-            if kind is GeneratorExit and not in_loop(self._loop):
+            if kind is not None and not in_loop(self._loop):
                 return False  # its task was collected, and nothing can be awaited
             try:
                 if (lease := self._lease) is not None:  # else this is a forked child
