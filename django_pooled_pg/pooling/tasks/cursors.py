@@ -43,11 +43,13 @@ def cursor_classes_for(factory: Any) -> tuple[Any, Any]:
     Django's bind parameters in the client unless its `server_side_binding` says otherwise:
     https://docs.djangoproject.com/en/stable/ref/databases/#server-side-parameters-binding
     """
-    found = (
-        for_tasks
-        for for_threads, for_tasks in _CLASSES
-        if isinstance(factory, type) and issubclass(factory, for_threads)
-    )
+    return _classes_for(factory if isinstance(factory, type) else psycopg.Cursor)
+
+
+# Some packages make a class for each connection: those mustn't pile up here.
+@lru_cache(maxsize=16)
+def _classes_for(factory: Any) -> tuple[Any, Any]:
+    found = (for_tasks for for_threads, for_tasks in _CLASSES if issubclass(factory, for_threads))
     plain: Any = next(found, psycopg.AsyncCursor)
     return noting(plain), noting(psycopg.AsyncServerCursor, server=True)
 
@@ -67,7 +69,6 @@ def _use_of(connection: Any) -> TaskUse:
     return cast("TaskUse", use_of(connection))
 
 
-# Some packages make a class for each connection: those mustn't pile up here.
 @lru_cache(maxsize=16)
 def _noting(factory: Any, server: bool) -> Any:
     base = NotingTaskServerCursor if server else NotingTaskCursor

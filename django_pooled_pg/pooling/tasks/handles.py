@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import psycopg
@@ -48,32 +49,30 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
     async def wait(
         self, gen: Any, interval: float = _INTERVAL, timeout: float | None = None
     ) -> Any:
-        # psycopg before 3.3 knows no timeout.
-        limit = {} if timeout is None else {"timeout": timeout}
-
         use: Any = current_use(self)
+        # psycopg before 3.3 knows no timeout.
+        limits = {"interval": interval}
+        if timeout is not None:
+            limits["timeout"] = timeout
+        wait = partial(self._wait, use, gen, limits)
+        return await run(use, getattr(gen, "gi_code", None), wait)
 
-        async def wait() -> Any:
-            # First said, then looked; who ends the borrow does it the other way round.
-            use.waits += 1
-            try:
-                current_use(self)
-                return await wait_for_server()
-            finally:
-                use.waits -= 1
-
-        async def wait_for_server() -> Any:
+    async def _wait(self, use: Any, gen: Any, limits: dict[str, float]) -> Any:
+        # First said, then looked; who ends the borrow does it the other way round.
+        use.waits += 1
+        try:
+            current_use(self)
             pgconn = vars(self)["pgconn"]
             try:
-                return await wait_async(gen, pgconn.socket, interval=interval, **limit)
+                return await wait_async(gen, pgconn.socket, **limits)
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 # Where the borrow has ended meanwhile, whoever ended it sees to the statement.
                 if use_of(cast(Any, self)) is use and pgconn.transaction_status == ACTIVE:
                     with suppress(asyncio.CancelledError):
                         await to_its_end(self._end_statement(use, gen, pgconn.socket))
                 raise
-
-        return await run(use, getattr(gen, "gi_code", None), wait)
+        finally:
+            use.waits -= 1
 
     async def _end_statement(self, use: Use, gen: Any, socket: int) -> None:
         """Have the server cancel what a task that was canceled runs, and hear of its end.
