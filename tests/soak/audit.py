@@ -39,9 +39,10 @@ class Audit:
         lost = happened["died holding"] + happened["lost"]
         # An interrupt loses one connection at most.
         at_most = lost + self.account.interrupts
-        gc.collect()
 
         def settled() -> bool:
+            # Each time: it does nothing while another thread collects.
+            gc.collect()
             now = self._pool.statistics()
             return (
                 now.in_use == now.waiting == 0
