@@ -37,8 +37,8 @@ class Audit:
         """Nothing is in use, nobody waits, and what was lost was reclaimed once."""
         happened = self.account.happened
         lost = happened["died holding"] + happened["lost"]
-        # An interrupt loses one connection at most.
-        at_most = lost + self.account.interrupts
+        # An interrupt loses one connection at most, and a loop that is left all of them.
+        at_most = lost + self.account.interrupts + MAX_SIZE * happened["loop left"]
 
         def settled() -> bool:
             # Each time: it does nothing while another thread collects.
