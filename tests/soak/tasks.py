@@ -25,15 +25,6 @@ from tests.soak.worker import Mishap
 if TYPE_CHECKING:
     from tests.soak.rounds import Soak
 
-OF_COLLECTED = (
-    "coroutine ignored GeneratorExit",
-    "generator ignored GeneratorExit",
-    "Event loop is closed",
-    "no running event loop",
-    "'NoneType' object has no attribute 'create_future'",  # psycopg waits for a lock
-)
-"""What tasks raise that are collected after their loop was closed."""
-
 # What may come of a piece of work; the first that fits.
 OUTCOMES: list[tuple[str, tuple[type[BaseException], ...]]] = [
     ("mishap", (Mishap,)),

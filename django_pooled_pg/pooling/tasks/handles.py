@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 import psycopg
+from psycopg.errors import CancellationTimeout
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import wait_async
 
@@ -17,7 +18,7 @@ from ..session.handles import FACTORIES, NotingHandle, current_use
 from ..session.liveness import ANSWER_LIMIT
 from ..session.use import Use, use_of
 from .cursors import noting
-from .errand import to_its_end
+from .errand import in_thread, to_its_end
 from .running import run
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,17 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
         with use_of(cast(Any, self)).asking():
             super().cancel()
 
-    async def cancel_safe(self, *args: Any, **kwargs: Any) -> None:
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
         with use_of(cast(Any, self)).asking():
-            await super().cancel_safe(*args, **kwargs)
+            if psycopg.capabilities.has_cancel_safe():
+                await super().cancel_safe(timeout=timeout)
+                return
+            # psycopg would let a thread of the loop wait without a limit, and the loop for its end.
+            try:
+                async with asyncio.timeout(timeout):
+                    await in_thread(super().cancel)
+            except TimeoutError as ex:
+                raise CancellationTimeout("the server doesn't answer") from ex
 
     async def wait(
         self, gen: Any, interval: float = _INTERVAL, timeout: float | None = None
