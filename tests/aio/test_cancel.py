@@ -22,6 +22,9 @@ from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
 
+IN_SLEEP = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+
+
 async def canceled(task: asyncio.Task[Any], times: int = 1) -> None:
     for _ in range(times):
         task.cancel()
@@ -44,14 +47,39 @@ def test_in_a_statement(make_alias: MakeAlias, database: Any, times: int, atomic
     async def use() -> None:
         task = asyncio.create_task(sleep())
         with connect(database) as server:
-            sql = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
-            while not pids or server.execute(sql, pids).fetchone() != ("PgSleep",):
+            while not pids or server.execute(IN_SLEEP, pids).fetchone() != (1,):
                 await asyncio.sleep(0.001)
             await canceled(task, times)
-            wait_until(lambda: server.execute(sql, pids).fetchone() != ("PgSleep",))
+            wait_until(lambda: server.execute(IN_SLEEP, pids).fetchone() == (0,))
 
     asyncio.run(use())
     idle(pool_of(wrapper))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6, 12])
+def test_as_its_loop_ends(make_alias: MakeAlias, database: Any, steps: int) -> None:
+    wrapper = make_alias({"max_size": 1})
+    pids = []
+
+    async def sleep() -> None:
+        async with aio.connection(wrapper.alias) as connection:
+            pids.append(await pid_of(connection))
+            await connection.execute("SELECT pg_sleep(100)")
+
+    async def use() -> None:
+        task = asyncio.create_task(sleep())
+        with connect(database) as server:
+            while not pids or server.execute(IN_SLEEP, pids).fetchone() != (1,):
+                await asyncio.sleep(0.001)
+        task.cancel()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        # The end of the loop cancels all tasks that there are, once more.
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+    with connect(database) as server:
+        assert server.execute(IN_SLEEP, pids).fetchone() == (0,)
 
 
 def test_while_it_waits(make_alias: MakeAlias) -> None:

@@ -323,7 +323,7 @@ def test_a_loop_that_is_closed_takes_nobodys_turn(make_alias: MakeAlias) -> None
 
 async def leave_statement(wrapper: Any) -> None:
     async with aio.connection(wrapper.alias) as connection:
-        asyncio.ensure_future(connection.execute("SELECT pg_sleep(100)")).add_done_callback(id)
+        asyncio.ensure_future(connection.execute("SELECT pg_sleep(10)")).add_done_callback(id)
         await asyncio.Event().wait()
 
 

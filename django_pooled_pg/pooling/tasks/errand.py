@@ -13,6 +13,9 @@ from ..process.locks import Lock
 
 R = TypeVar("R")
 
+# How often a task is started again that was canceled as the loop ended.
+_ATTEMPTS = 3
+
 
 async def in_thread(
     function: Callable[[], R],
@@ -34,15 +37,23 @@ async def in_thread(
         raise
 
 
-async def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Await it to its end. Raises `CancelledError` afterwards if this task is canceled meanwhile."""
-    task, is_canceled = asyncio.ensure_future(coroutine), False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            is_canceled = True
-    task.result()
+async def to_its_end(function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Await what `function` returns, to its end.
+
+    Raises `CancelledError` afterwards if this task is canceled meanwhile.
+    """
+    is_canceled = False
+    for _ in range(_ATTEMPTS):
+        # A task, which nobody knows of but who cancels all that a loop has, as its end does.
+        task = asyncio.ensure_future(function())
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                is_canceled = True
+        if not task.cancelled():
+            task.result()
+            break
     if is_canceled:
         raise asyncio.CancelledError
 

@@ -113,4 +113,4 @@ def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
 
 async def _end_cancel(use: Use) -> None:
     if use.cancel is not None and in_loop():
-        await to_its_end(in_thread(use.end_cancel))
+        await to_its_end(lambda: in_thread(use.end_cancel))
