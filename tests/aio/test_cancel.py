@@ -21,7 +21,6 @@ from tests.support.proxy import Proxy
 from tests.support.queries import backend_pid, connect
 from tests.support.waiting import wait_until
 
-
 IN_SLEEP = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
 
 
