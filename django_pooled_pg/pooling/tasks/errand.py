@@ -44,7 +44,7 @@ async def to_its_end(function: Callable[[], Coroutine[Any, Any, object]]) -> Non
     """
     is_canceled = False
     for _ in range(_ATTEMPTS):
-        # A task, which nobody knows of but who cancels all that a loop has, as its end does.
+        # Nobody else has this task, but the end of a loop cancels whatever it finds.
         task = asyncio.ensure_future(function())
         while not task.done():
             try:
