@@ -54,7 +54,8 @@ class Complaints(logging.Handler):
 
     def unraisable(self, what: sys.UnraisableHookArgs) -> None:
         # What a coroutine is doing when it is collected may fail: nothing can be awaited there.
-        if not (inspect.iscoroutine(what.object) or inspect.isasyncgen(what.object)):
+        is_collected = inspect.iscoroutine(what.object) or inspect.isasyncgen(what.object)
+        if not (is_collected or "ignored GeneratorExit" in str(what.exc_value)):
             self.unhandled(what.exc_value)
 
     def unhandled(self, error: BaseException | None) -> None:
