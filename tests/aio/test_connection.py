@@ -536,6 +536,28 @@ def test_a_pool_that_is_paused_lets_tasks_wait(make_alias: MakeAlias) -> None:
     idle(pool)
 
 
+def test_tasks_that_wait_for_resume_count_as_waiting(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"timeout": 5, "max_waiting": 2})
+    pool = pool_of(wrapper)
+
+    async def use() -> None:
+        pool.pause()
+        waiting = [asyncio.create_task(hold_briefly(wrapper)) for _ in range(2)]
+        while pool.statistics().waiting < 2:
+            await asyncio.sleep(0)
+        with pytest.raises(PoolExhausted, match=r"paused, and 2 borrowers .* 2 borrowers wait\."):
+            await hold_briefly(wrapper)
+        waiting.pop().cancel()
+        waiting.append(asyncio.create_task(hold_briefly(wrapper)))
+        await asyncio.sleep(0.1)
+        assert pool.statistics().waiting == 2
+        pool.resume()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(asyncio.wait_for(use(), 4))
+    idle(pool)
+
+
 async def hold_briefly(wrapper: Any) -> int:
     async with aio.connection(wrapper.alias) as connection:
         return await pid_of(connection)
