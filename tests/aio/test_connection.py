@@ -388,6 +388,16 @@ def test_a_task_whose_loop_is_closed_loses_nothing(
     idle(pool_of(wrapper))
 
 
+def test_a_block_that_is_never_left_is_reclaimed(
+    make_alias: MakeAlias, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapper = make_alias({"max_size": 1})
+    asyncio.run(aio.connection(wrapper.alias).__aenter__())
+    gc.collect()
+    idle(pool_of(wrapper))
+    assert "never returned. Borrow by async with" in caplog.text
+
+
 def test_a_task_whose_loop_is_closed_while_receivers_are_told_loses_nothing(
     make_alias: MakeAlias,
 ) -> None:
