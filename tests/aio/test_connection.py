@@ -608,6 +608,50 @@ def test_a_deadline_ends_the_wait_and_the_statement(make_alias: MakeAlias) -> No
     idle(pool)
 
 
+async def copy_in(connection: Any) -> None:
+    async with connection.cursor().copy("COPY parts FROM STDIN") as copy:
+        for _ in range(30):
+            await copy.write_row(["x" * 100_000])
+            await asyncio.sleep(0.01)
+
+
+async def copy_in_little(connection: Any) -> None:
+    async with connection.cursor().copy("COPY parts FROM STDIN") as copy:
+        await copy.write_row(["x"])
+        await asyncio.sleep(0.3)
+
+
+async def copy_out(connection: Any) -> None:
+    sql = f"COPY (SELECT repeat('x', 10000) FROM generate_series(1, {10**9})) TO STDOUT"
+    async with connection.cursor().copy(sql) as copy:
+        async for _ in copy:
+            await asyncio.sleep(0.001)
+
+
+async def stream(connection: Any) -> None:
+    sql = f"SELECT repeat('x', 10000) FROM generate_series(1, {10**9})"
+    async for _ in connection.cursor().stream(sql):
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("parts", [copy_in, copy_in_little, copy_out, stream])
+def test_a_deadline_ends_what_comes_in_parts(make_alias: MakeAlias, parts: Any) -> None:
+    wrapper = make_alias({"max_size": 1})
+
+    async def use() -> None:
+        async with aio.connection(wrapper.alias) as connection:
+            pid = await pid_of(connection)
+            await connection.execute("CREATE TEMP TABLE parts (t text)")
+            with pytest.raises(DeadlineExceeded, match="a statement was canceled"):
+                async with deadline(0.2):
+                    await parts(connection)
+            assert await fetch(connection, "SELECT count(*) FROM parts") == [(0,)]
+            assert await pid_of(connection) == pid
+
+    asyncio.run(asyncio.wait_for(use(), 10))
+    idle(pool_of(wrapper))
+
+
 def test_nothing_is_logged_where_all_is_well(
     make_alias: MakeAlias, caplog: pytest.LogCaptureFixture
 ) -> None:
