@@ -35,7 +35,10 @@ async def in_thread(
 
 async def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
     """Await it to its end. Raises `CancelledError` afterwards if this task is canceled meanwhile."""
-    task, is_canceled = asyncio.ensure_future(coroutine), False
+    task, is_canceled = asyncio.create_task(coroutine), False
+    # Else asyncio.run() would cancel it, too, when it cancels all tasks at its end.
+    # https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
+    asyncio.tasks._unregister_task(task)
     while not task.done():
         try:
             await asyncio.wait([task])
