@@ -36,14 +36,19 @@ class Gate:
         turn = threading.Lock()
         turn.acquire()
         try:
-            self._waiting.append(turn)
+            self.enter(turn)
             # It may have opened meanwhile, perhaps just before the line above.
             return self.is_open() or turn.acquire(timeout=max(0.0, timeout))
         finally:
             if turn in self._waiting:
-                self._leave(turn)
+                self.leave(turn)
 
-    def _leave(self, turn: threading.Lock) -> None:
+    def enter(self, turn: threading.Lock) -> None:
+        """Count a borrower as waiting; opening releases its `turn`."""
+        self._waiting.append(turn)
+
+    def leave(self, turn: threading.Lock) -> None:
+        """Stop counting it."""
         try:
             self._waiting.remove(turn)
         except ValueError:

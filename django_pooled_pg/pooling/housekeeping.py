@@ -50,12 +50,12 @@ class Housekeeping:
                     continue  # others may use it; its garbage collection calls this again
                 holder.lease_lost(by_fork=False)
             logger.warning(
-                "Pool %r: reclaimed a connection that %s (%s) held for %.1f s and never returned. "
-                "Call django.db.connection.close() before such a thread ends.",
+                "Pool %r: reclaimed a connection that %s (%s) held for %.1f s and never returned. %s",
                 self._pool_name,
                 lease.borrower.name,
                 lease.borrower.thread_id,
                 monotonic() - lease.since,
+                lease.borrower.advice,
             )
             self._give_back(lease, reclaimed=True)
 

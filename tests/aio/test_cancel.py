@@ -498,3 +498,28 @@ def test_a_request_that_arrives_late_hits_nobody_else(
 
         asyncio.run(use())
         idle(pool_of(wrapper))
+
+
+@pytest.mark.skipif(not psycopg.capabilities.has_cancel_safe(), reason="libpq before 17")
+def test_with_all_tasks_at_the_end_of_a_loop(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+
+    async def work() -> None:
+        async with aio.connection(wrapper.alias) as connection, connection.pipeline():
+            await connection.execute("SELECT pg_sleep(30)")
+
+    async def use() -> None:
+        task = asyncio.create_task(work())
+        while pool_of(wrapper).statistics().in_use == 0:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        while not task.done():  # as asyncio.run() does it, but at any moment
+            for each in asyncio.all_tasks() - {asyncio.current_task()}:
+                each.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(use())
+    idle(pool_of(wrapper))
+    assert pool_of(wrapper).statistics().connects == 1

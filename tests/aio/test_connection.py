@@ -388,6 +388,16 @@ def test_a_task_whose_loop_is_closed_loses_nothing(
     idle(pool_of(wrapper))
 
 
+def test_a_block_that_is_never_left_is_reclaimed(
+    make_alias: MakeAlias, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapper = make_alias({"max_size": 1})
+    asyncio.run(aio.connection(wrapper.alias).__aenter__())
+    gc.collect()
+    idle(pool_of(wrapper))
+    assert "never returned. Borrow by async with" in caplog.text
+
+
 def test_a_task_whose_loop_is_closed_while_receivers_are_told_loses_nothing(
     make_alias: MakeAlias,
 ) -> None:
@@ -565,6 +575,28 @@ def test_a_pool_that_is_paused_lets_tasks_wait(make_alias: MakeAlias) -> None:
     idle(pool)
 
 
+def test_tasks_that_wait_for_resume_count_as_waiting(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"timeout": 5, "max_waiting": 2})
+    pool = pool_of(wrapper)
+
+    async def use() -> None:
+        pool.pause()
+        waiting = [asyncio.create_task(hold_briefly(wrapper)) for _ in range(2)]
+        while pool.statistics().waiting < 2:
+            await asyncio.sleep(0)
+        with pytest.raises(PoolExhausted, match=r"paused, and 2 borrowers .* 2 borrowers wait\."):
+            await hold_briefly(wrapper)
+        waiting.pop().cancel()
+        waiting.append(asyncio.create_task(hold_briefly(wrapper)))
+        await asyncio.sleep(0.1)
+        assert pool.statistics().waiting == 2
+        pool.resume()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(asyncio.wait_for(use(), 4))
+    idle(pool)
+
+
 async def hold_briefly(wrapper: Any) -> int:
     async with aio.connection(wrapper.alias) as connection:
         return await pid_of(connection)
@@ -603,6 +635,50 @@ def test_a_deadline_ends_the_wait_and_the_statement(make_alias: MakeAlias) -> No
     asyncio.run(use())
     assert pool.statistics().deadlines == 3
     idle(pool)
+
+
+async def copy_in(connection: Any) -> None:
+    async with connection.cursor().copy("COPY parts FROM STDIN") as copy:
+        for _ in range(30):
+            await copy.write_row(["x" * 100_000])
+            await asyncio.sleep(0.01)
+
+
+async def copy_in_little(connection: Any) -> None:
+    async with connection.cursor().copy("COPY parts FROM STDIN") as copy:
+        await copy.write_row(["x"])
+        await asyncio.sleep(0.3)
+
+
+async def copy_out(connection: Any) -> None:
+    sql = f"COPY (SELECT repeat('x', 10000) FROM generate_series(1, {10**9})) TO STDOUT"
+    async with connection.cursor().copy(sql) as copy:
+        async for _ in copy:
+            await asyncio.sleep(0.001)
+
+
+async def stream(connection: Any) -> None:
+    sql = f"SELECT repeat('x', 10000) FROM generate_series(1, {10**9})"
+    async for _ in connection.cursor().stream(sql):
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("parts", [copy_in, copy_in_little, copy_out, stream])
+def test_a_deadline_ends_what_comes_in_parts(make_alias: MakeAlias, parts: Any) -> None:
+    wrapper = make_alias({"max_size": 1})
+
+    async def use() -> None:
+        async with aio.connection(wrapper.alias) as connection:
+            pid = await pid_of(connection)
+            await connection.execute("CREATE TEMP TABLE parts (t text)")
+            with pytest.raises(DeadlineExceeded, match="a statement was canceled"):
+                async with deadline(0.2):
+                    await parts(connection)
+            assert await fetch(connection, "SELECT count(*) FROM parts") == [(0,)]
+            assert await pid_of(connection) == pid
+
+    asyncio.run(asyncio.wait_for(use(), 10))
+    idle(pool_of(wrapper))
 
 
 def test_nothing_is_logged_where_all_is_well(

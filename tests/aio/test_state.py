@@ -332,6 +332,28 @@ def test_prepared_statements_are_those_of_the_session(make_alias: MakeAlias) -> 
     assert fetch_in_thread(wrapper, sql) == 1
 
 
+def test_a_handler_that_a_borrower_removes_is_there_for_the_next(make_alias: MakeAlias) -> None:
+    def configure(connection: Any) -> None:
+        connection.add_notice_handler(print)
+        connection.add_notify_handler(print)
+
+    wrapper = make_alias({"max_size": 1, "configure": configure})
+
+    async def remove() -> None:
+        async with aio.connection(wrapper.alias) as connection:
+            connection.remove_notice_handler(print)
+        async with aio.connection(wrapper.alias) as connection:
+            connection.remove_notify_handler(print)
+
+    for _ in range(2):
+        asyncio.run(remove())  # raises if it isn't there
+        for name in ("notice", "notify"):
+            wrapper.ensure_connection()
+            getattr(wrapper.connection, f"remove_{name}_handler")(print)
+            wrapper.close()
+    assert pool_of(wrapper).statistics().connects == 1
+
+
 def test_notices_and_notifications_reach_the_task(make_alias: MakeAlias) -> None:
     wrapper = make_alias({"max_size": 1})
     notices: list[Any] = []

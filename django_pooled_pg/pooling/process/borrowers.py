@@ -22,6 +22,8 @@ class Borrower:
     """A thread that has borrowed. Not its `Thread`, which would then live as long as the lease."""
 
     __slots__ = ("in_request", "inner_requests", "name", "thread_id")
+    # What to do if it has ended without returning its connection.
+    advice = "Call django.db.connection.close() before such a thread ends."
 
     def __init__(self, thread_id: int, name: str) -> None:
         self.thread_id = thread_id

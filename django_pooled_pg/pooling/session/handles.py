@@ -179,9 +179,17 @@ class NotingHandle(_BaseOfBoth):
         current_use(self).handled = True
         super().add_notice_handler(callback)
 
+    def remove_notice_handler(self, callback: Any) -> None:
+        current_use(self).handled = True
+        super().remove_notice_handler(callback)
+
     def add_notify_handler(self, callback: Any) -> None:
         current_use(self).handled = True
         super().add_notify_handler(callback)
+
+    def remove_notify_handler(self, callback: Any) -> None:
+        current_use(self).handled = True
+        super().remove_notify_handler(callback)
 
     def ends_unheard(self, code: CodeType | None) -> bool:
         """Tell whether psycopg ends a block that was garbage-collected while it was open."""

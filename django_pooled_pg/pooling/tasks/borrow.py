@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from time import monotonic
 
 from psycopg_pool import PoolClosed
@@ -104,9 +105,17 @@ async def _connection(pool: Pool, started: float) -> tuple[AnyBacking, Connectio
 
 async def _pass_gate(gate: Gate, limits: Limits) -> None:
     limits.require_place(gate)
-    while not gate.is_open():
-        await asyncio.sleep(_LOOK_EVERY)
-        limits.require_time()
+    if gate.is_open():
+        return
+    turn = threading.Lock()
+    turn.acquire()
+    try:
+        gate.enter(turn)
+        while not (gate.is_open() or turn.acquire(blocking=False)):
+            await asyncio.sleep(_LOOK_EVERY)
+            limits.require_time()
+    finally:
+        gate.leave(turn)
 
 
 async def _from_backing(backing: AnyBacking, timeout: float) -> Connection:

@@ -19,6 +19,7 @@ class TaskBorrower(Borrower):
     """A task that has borrowed. Not the task itself, which would live as long as the lease."""
 
     __slots__ = ("_loop_thread", "_task")
+    advice = "Borrow by async with, and end event loops as asyncio.run() does."
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._loop_thread = borrower()

@@ -13,9 +13,6 @@ from ..process.locks import Lock
 
 R = TypeVar("R")
 
-# How often a task is started again that was canceled as the loop ended.
-_ATTEMPTS = 3
-
 
 async def in_thread(
     function: Callable[[], R],
@@ -37,23 +34,18 @@ async def in_thread(
         raise
 
 
-async def to_its_end(function: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Await what `function` returns, to its end.
-
-    Raises `CancelledError` afterwards if this task is canceled meanwhile.
-    """
-    is_canceled = False
-    for _ in range(_ATTEMPTS):
-        # Nobody else has this task, but the end of a loop cancels whatever it finds.
-        task = asyncio.ensure_future(function())
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                is_canceled = True
-        if not task.cancelled():
-            task.result()
-            break
+async def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Await it to its end. Raises `CancelledError` afterwards if this task is canceled meanwhile."""
+    task, is_canceled = asyncio.create_task(coroutine), False
+    # Else asyncio.run() would cancel it, too, when it cancels all tasks at its end.
+    # https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
+    asyncio.tasks._unregister_task(task)
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            is_canceled = True
+    task.result()
     if is_canceled:
         raise asyncio.CancelledError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from types import CodeType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import psycopg.generators
@@ -21,6 +21,9 @@ from ..work.work import Work
 from .claim import NO_THREAD
 from .errand import in_loop, in_thread, to_its_end
 
+if TYPE_CHECKING:
+    from .use import TaskUse
+
 R = TypeVar("R")
 
 
@@ -29,12 +32,18 @@ def _codes(owner: object, *names: str) -> set[CodeType]:
     return {code for code in found if code is not None}
 
 
+# What passes on a part of a statement's data.
+_PARTS = (
+    _codes(psycopg.AsyncCursor, "_stream_fetchone_gen")
+    | _codes(psycopg.AsyncCopy, "_read_gen", "_read_row_gen")
+    | _codes(psycopg.generators, "copy_to")
+)
 # What continues a statement that has begun.
 _CONTINUE = (
-    OF_PIPELINES
-    | _codes(psycopg.AsyncCursor, "_stream_fetchone_gen")
-    | _codes(psycopg.AsyncCopy, "_read_gen", "_read_row_gen", "_end_copy_out_gen")
-    | _codes(psycopg.generators, "copy_to", "copy_end")
+    _PARTS
+    | OF_PIPELINES
+    | _codes(psycopg.AsyncCopy, "_end_copy_out_gen")
+    | _codes(psycopg.generators, "copy_end")
 )
 # What has to be done in any case.
 _CLEAN_UP = HARMLESS | OF_TWO_PHASES | _codes(psycopg.AsyncServerCursor, "_close_gen")
@@ -78,7 +87,7 @@ class TaskQueued(_InTask, Queued):
     __slots__ = ()
 
 
-async def run(use: Use, code: CodeType | None, wait: Callable[[], Awaitable[R]]) -> R:
+async def run(use: TaskUse, code: CodeType | None, wait: Callable[[], Awaitable[R]]) -> R:
     """Return what `wait` returns; it runs a generator with that code.
 
     Raises `RequestAbandoned` or `DeadlineExceeded` if the task's work isn't wanted any more.
@@ -93,6 +102,10 @@ async def run(use: Use, code: CodeType | None, wait: Callable[[], Awaitable[R]])
     mine = work.current() if work.in_use else None
     if mine is None or is_clean_up:
         return await wait()
+    if code in _PARTS and use.parts_canceled_for is not mine and not mine.is_wanted():
+        # Whoever watches the work cancels only what it sees running, and a part is soon over.
+        use.parts_canceled_for = mine
+        await use.quick_in_task._try_cancel()
     statement = _statement(mine, use, code)
     statement.thread_id = NO_THREAD
     try:
@@ -113,4 +126,4 @@ def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
 
 async def _end_cancel(use: Use) -> None:
     if use.cancel is not None and in_loop():
-        await to_its_end(lambda: in_thread(use.end_cancel))
+        await to_its_end(in_thread(use.end_cancel))

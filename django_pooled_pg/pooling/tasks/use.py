@@ -23,6 +23,7 @@ from ..session.cancel import hang_up
 from ..session.handles import new_handles
 from ..session.liveness import ANSWER_LIMIT
 from ..session.use import ReturnedPGconn, Use, withdraw
+from ..work.work import Work
 from .cursors import cursor_classes_for
 from .handles import QuickTaskHandle, RawTaskHandle
 
@@ -48,6 +49,8 @@ class TaskUse(Use):
     lock: asyncio.Lock
     # How many generators of tasks run with libpq's connection, each while it waits for the server.
     waits = 0
+    # The work whose stream or COPY was canceled between two of its parts.
+    parts_canceled_for: Work | None = None
 
     def begin_task(self) -> None:
         """Let a task use the session; handles that threads have become useless."""
