@@ -29,6 +29,7 @@ def explain(
     waiting: int,
     connect_error: Exception | None,
     budget: str = "",
+    refusal: str = "",
 ) -> str:
     """Say what happened, in which pool, who holds the connections, and what to do about it."""
     if isinstance(cause, TooManyRequests):
@@ -48,17 +49,24 @@ def explain(
         message += f" Held longest by: {printable(describe_longest(leases))}."
     if connect_error is not None:
         message += f" The last attempt to connect failed: {printable(str(connect_error))}."
+    if refusal:
+        message += f" The last connection was refused by 'check': {printable(refusal)}."
     if budget:
         message = " ".join((message, budget))
     if isinstance(cause, Paused):
         return f"{message} To go on: manage.py poolctl resume {alias}"
-    if leases or isinstance(cause, TooManyRequests):
-        advice = "Hold connections for a shorter time, or raise max_size or timeout"
-    elif budget:
-        advice = (
+    advice = _advice(bool(leases) or isinstance(cause, TooManyRequests), bool(refusal), bool(budget))
+    return f"{message} {advice} in DATABASES[{alias!r}]['OPTIONS']['pool']."
+
+
+def _advice(is_busy: bool, is_refused: bool, has_budget: bool) -> str:
+    if is_busy:
+        return "Hold connections for a shorter time, or raise max_size or timeout"
+    if is_refused:
+        return "Find out why connections are refused, or change 'check'"
+    if has_budget:
+        return (
             "Look who has the connections of the budget, and whether the server and the network are "
             "slow to connect, or raise budget or timeout"
         )
-    else:
-        advice = "Check whether the server or the network is slow to connect, or raise timeout"
-    return f"{message} {advice} in DATABASES[{alias!r}]['OPTIONS']['pool']."
+    return "Check whether the server or the network is slow to connect, or raise timeout"

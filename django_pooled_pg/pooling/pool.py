@@ -67,8 +67,8 @@ class Pool:
         self.close, self.drain, self.resize = supply.close, supply.drain, supply.resize
         self.pause, self.resume, self.check_idle = supply.pause, supply.resume, supply.check_idle
         self.cut_off_by, self.ask_server = supply.cut_off_by, self._connector.ask_server
-        self.waiting = Waiting(self.alias, self.name, supply, self.ledger, self._connector)
-        self.check = Check(config)
+        self.check = check = Check(config)
+        self.waiting = Waiting(self.alias, self.name, supply, self.ledger, self._connector, check)
         self._reset = Reset(self.name, config, self._connector.configure_again)
         self.strays = Strays(self.name, self.ledger, self._connector)
         self.housekeeping = Housekeeping(self.name, config, self.ledger, self.give_back)

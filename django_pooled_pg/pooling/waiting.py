@@ -20,6 +20,7 @@ from .errors import PoolExhausted
 from .exhaustion import Paused, explain
 from .gate import Gate
 from .ledger import Ledger
+from .session.check import Check
 from .supply import Supply
 from .work.work import Work, current
 
@@ -73,13 +74,20 @@ class Waiting:
     """Where a pool's borrowers wait, and learn that they waited in vain."""
 
     def __init__(
-        self, alias: str, pool_name: str, supply: Supply, ledger: Ledger, connector: Connector
+        self,
+        alias: str,
+        pool_name: str,
+        supply: Supply,
+        ledger: Ledger,
+        connector: Connector,
+        check: Check,
     ) -> None:
         self._alias = alias
         self._pool_name = pool_name
         self._supply = supply
         self._ledger = ledger
         self._connector = connector
+        self._check = check
 
     def for_connection(self, started: float) -> tuple[AnyBacking, Connection]:
         """Return a connection and its backing, waiting `config.timeout` from `started` on.
@@ -141,6 +149,14 @@ class Waiting:
         member = self._supply.member
         budget = member.describe() if member is not None else ""
         message = explain(
-            self._alias, self._pool_name, config, cause, leases, waiting, connect_error, budget
+            self._alias,
+            self._pool_name,
+            config,
+            cause,
+            leases,
+            waiting,
+            connect_error,
+            budget,
+            self._check.refusal_within(config.timeout),
         )
         return PoolExhausted(message, alias=self._alias, timeout=config.timeout)

@@ -7,12 +7,15 @@ from time import monotonic
 from typing import Any, cast
 
 import psycopg
+import pytest
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from django_pooled_pg import PoolExhausted
 from django_pooled_pg.pooling.config import PoolConfig
 from django_pooled_pg.pooling.exhaustion import explain
 from django_pooled_pg.pooling.lease import Lease
 from django_pooled_pg.pooling.process.borrowers import Borrower
+from tests.conftest import MakeWrapper
 
 CONFIG = PoolConfig(max_size=4, timeout=2.5, max_waiting=7)
 
@@ -51,6 +54,19 @@ def test_a_budget_that_others_have() -> None:
     said = explain("default", "books", CONFIG, PoolTimeout(), [], 1, None, "gunicorn (9) has 8.")
     assert "1 borrowers wait. gunicorn (9) has 8. Look who has the connections of the" in said
     assert "or raise budget or timeout in DATABASES" in said
+
+
+def test_a_check_that_refuses_each_connection(make_wrapper: MakeWrapper) -> None:
+    def refuse(connection: Any) -> None:
+        raise ValueError("no such tenant")
+
+    wrapper = make_wrapper({"max_size": 1, "timeout": 0.2, "check": refuse})
+    with pytest.raises(
+        PoolExhausted,
+        match=r"The last connection was refused by 'check': no such tenant\. Find out why "
+        r"connections are refused, or change 'check' in DATABASES",
+    ):
+        wrapper.ensure_connection()
 
 
 def test_too_many_that_wait() -> None:

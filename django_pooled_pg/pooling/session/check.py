@@ -28,6 +28,8 @@ class Check:
         # Since when there is reason to ask each connection once before it is lent. Written and read
         # without a lock: a borrower that misses the change came just before it.
         self._suspected_at = -math.inf
+        # When a callable last refused a connection, and why.
+        self._refused_at, self._refusal = -math.inf, ""
 
     def is_fit(self, connection: Connection, session: Session, now: float) -> bool:
         """Tell whether a connection that was idle may be lent; `now` is `time.monotonic()`."""
@@ -49,11 +51,16 @@ class Check:
                 with_handle(connection, self._how)
             except Exception as ex:  # a check says no by raising
                 logger.info("The pool's 'check' refused a connection: %s", ex)
+                self._refused_at, self._refusal = monotonic(), str(ex) or type(ex).__name__
                 return False
             finally:
                 session.is_busy = False
             return connection.pgconn.transaction_status == IDLE
         return True
+
+    def refusal_within(self, seconds: float) -> str:
+        """Return why a callable last refused a connection, if that was so lately; else `""`."""
+        return self._refusal if monotonic() - self._refused_at <= seconds else ""
 
     def is_fit_at_once(self, session: Session, now: float) -> bool | None:
         """Return what `is_fit()` returns; `None` if that may wait, for the server or a callable."""
