@@ -55,7 +55,9 @@ def explain(
         message = " ".join((message, budget))
     if isinstance(cause, Paused):
         return f"{message} To go on: manage.py poolctl resume {alias}"
-    advice = _advice(bool(leases) or isinstance(cause, TooManyRequests), bool(refusal), bool(budget))
+    advice = _advice(
+        bool(leases) or isinstance(cause, TooManyRequests), bool(refusal), bool(budget)
+    )
     return f"{message} {advice} in DATABASES[{alias!r}]['OPTIONS']['pool']."
 
 
