@@ -133,7 +133,7 @@ class connection:
             finally:
                 lease.session.is_busy = False
 
-        await in_thread(announce, undo=lambda nothing: give_back(lease))
+        await in_thread(announce, undo=lambda nothing: give_back(lease), keeps=self)
 
     async def __aexit__(
         self,
@@ -171,6 +171,8 @@ class connection:
         return is_handled
 
     def _give_back(self) -> None:
+        if self._loop is None or not in_loop(self._loop):
+            return  # it is collected with its task; the pool learns of that, and takes the lease
         # Forgotten first: whatever comes in between, nobody has it twice.
         lease, self._lease = self._lease, None
         self._is_entered = False

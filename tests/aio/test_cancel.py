@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 from psycopg.transaction import OutOfOrderTransactionNesting
 
 from django_pooled_pg import aio, connection_borrowed, deadline
@@ -79,6 +80,32 @@ def test_as_its_loop_ends(make_alias: MakeAlias, database: Any, steps: int) -> N
     idle(pool_of(wrapper))
     with connect(database) as server:
         assert server.execute(IN_SLEEP, pids).fetchone() == (0,)
+
+
+def test_at_the_end_of_a_pipeline(make_alias: MakeAlias) -> None:
+    wrapper = make_alias({"max_size": 1})
+    statuses = []
+
+    async def leave() -> None:
+        async with aio.connection(wrapper.alias) as connection, connection.pipeline():
+            await fetch(connection, "SELECT 1")
+            await connection.lock.acquire()
+            asyncio.get_running_loop().call_later(0.1, connection.lock.release)
+
+    async def use() -> None:
+        task = asyncio.create_task(leave())
+        await asyncio.sleep(0)
+        while not pool_of(wrapper).statistics().in_use:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        await canceled(task)
+        async with aio.connection(wrapper.alias) as connection:
+            await connection.execute("SELECT 1")
+            statuses.append(connection.info.transaction_status)
+
+    asyncio.run(use())
+    assert statuses == [TransactionStatus.IDLE]
+    idle(pool_of(wrapper))
 
 
 def test_while_it_waits(make_alias: MakeAlias) -> None:

@@ -90,6 +90,57 @@ def test_a_pipeline_left_open(wrapper: DatabaseWrapper) -> None:
         pipeline.__exit__(None, None, None)
 
 
+class Interrupt(BaseException):
+    """As a task queue's time limit."""
+
+
+def in_pipeline(connection: Raw) -> None:
+    with connection.pipeline():
+        connection.execute("SELECT 1").fetchone()
+
+
+def in_nested_pipeline(connection: Raw) -> None:
+    with connection.pipeline():
+        with connection.pipeline():
+            connection.execute("SELECT 1").fetchone()
+        connection.execute("SELECT 1").fetchone()
+
+
+def in_many(connection: Raw) -> None:
+    connection.cursor().executemany("SELECT %s", [[1], [2]], returning=True)
+
+
+@pytest.mark.parametrize("leave", [in_pipeline, in_nested_pipeline, in_many])
+def test_a_pipeline_interrupted_before_its_sync(
+    wrapper: DatabaseWrapper, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Raw], None]
+) -> None:
+    """Without a Sync, the server is in a transaction of which libpq doesn't know."""
+    end = psycopg.Pipeline._exit_gen
+
+    def interrupt(self: psycopg.Pipeline) -> Any:
+        if self.level > 1:
+            return end(self)
+        raise Interrupt
+
+    connection = raw(wrapper)
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Pipeline, "_exit_gen", interrupt)
+        with pytest.raises(Interrupt):
+            leave(connection)
+    wrapper.close()
+    connection = raw(wrapper)
+    connection.execute("SELECT 1")
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_a_pipeline_that_ends_well_costs_no_reset(wrapper: DatabaseWrapper) -> None:
+    connection = raw(wrapper)
+    with connection.pipeline():
+        connection.execute("SELECT 1").fetchone()
+    assert wrapper._lease is not None
+    assert not wrapper._lease.pool.would_reset(wrapper._lease)
+
+
 def test_notifications_waited_for_by_nobody(wrapper: DatabaseWrapper) -> None:
     """They hold psycopg's lock: no worker may wait for it."""
     for _ in range(4):

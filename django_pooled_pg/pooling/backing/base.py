@@ -199,7 +199,8 @@ class BaseBacking(ConnectionPool[Connection]):
             if connection is None:
                 self._waiting.append(claim)
                 self._maybe_grow_pool()
-                if self._pool:  # one came back in this thread, between the lines above
+                # One came back in this thread, between the lines above, and none for this claim.
+                if self._pool and claim.is_running():
                     self._waiting.remove(claim)
                     connection = self._pool.popleft()
             return connection

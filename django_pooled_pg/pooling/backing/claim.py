@@ -12,7 +12,7 @@ from psycopg_pool import PoolTimeout
 from psycopg_pool.pool import WaitingClient
 
 from ..config import Connection
-from ..process.locks import Lock
+from ..process.locks import RLock
 from ..work import work
 
 
@@ -29,8 +29,9 @@ class Claim(WaitingClient[Connection]):
         # Without super().__init__(), which makes that condition.
         self.conn = self.error = None
         self.thread_id = threading.get_ident()
-        # Guards the choice between `conn` and `error`, of which only one is ever set.
-        self._choice = Lock()
+        # Guards the choice between `conn` and `error`, of which only one is ever set. Reentrant: a
+        # task that waits may be garbage-collected in the thread that hands it a connection.
+        self._choice = RLock()
         self._settled = threading.Lock()
         self._settled.acquire()
 
@@ -67,8 +68,10 @@ class Claim(WaitingClient[Connection]):
             self.conn, self.error = conn, error
             if self._wake_up():
                 return True
-            self.conn, self.error = None, PoolTimeout("the borrower has gone")
-            return False
+            kept, self.conn = self.conn, None
+            self.error = PoolTimeout("the borrower has gone")
+            # If it was collected during the call above, the connection was put back then.
+            return conn is not None and kept is None
 
     def _wake_up(self) -> bool:
         """Let the borrower go on; tell whether it still exists."""

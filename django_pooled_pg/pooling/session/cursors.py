@@ -179,8 +179,9 @@ class NotingCursor(NotesStatements, _Base):
             else:
                 run_for(statement, run, query, *args, **kwargs)
             self._note_results(sql)
-        except ReadOnlySqlTransaction:
-            use.refused_to_write = True
+        except BaseException as ex:
+            use.note_unsynced()  # psycopg may run it in a pipeline
+            use.refused_to_write |= isinstance(ex, ReadOnlySqlTransaction)
             raise
         finally:
             use.worked += monotonic() - started

@@ -52,6 +52,7 @@ OF_PIPELINES = {
     getattr(getattr(psycopg.Pipeline, f"_{name}_gen", None), "__code__", None)
     for name in ("sync", "fetch", "exit")
 } - {None}
+_END_OF_PIPELINE = getattr(getattr(psycopg.Pipeline, "_exit_gen", None), "__code__", None)
 # What ends a two-phase transaction.
 OF_TWO_PHASES = {
     getattr(getattr(psycopg.Connection, f"_tpc_{name}_gen", None), "__code__", None)
@@ -156,7 +157,10 @@ class NotingHandle(_BaseOfBoth):
         use = use_of(cast(Any, self))
         if use.is_of_nobody and name.startswith("_"):
             return  # psycopg ends what it had begun, such as a garbage-collected notifies()
-        current_use(self).handled = True
+        use = current_use(self)
+        use.handled = True
+        if name == "_pipeline" and value is not None:
+            use.note_unsynced()
         super().__setattr__(name, value)
 
     @property
@@ -194,6 +198,11 @@ class NotingHandle(_BaseOfBoth):
     def ends_unheard(self, code: CodeType | None) -> bool:
         """Tell whether psycopg ends a block that was garbage-collected while it was open."""
         return code in _ENDS and _is_collected(self)
+
+    def note_waited(self, use: Use, code: CodeType | None) -> None:
+        """Note that a generator with that code has come to its end."""
+        if code is _END_OF_PIPELINE and self._pipeline is not None and self._pipeline.level <= 1:
+            use.unsynced = False
 
     def note_wait(self, code: CodeType | None) -> Use:
         """Note that psycopg is about to run a generator with that code; return the use."""
@@ -248,14 +257,19 @@ class _RawHandle(NotingHandle, _Base):
         if self.ends_unheard(code):
             return None
         use = self.note_wait(code)
+        result = self._wait(use, code, gen, *args, **kwargs)
+        self.note_waited(use, code)
+        return result
+
+    def _wait(self, use: Use, code: CodeType | None, *args: Any, **kwargs: Any) -> Any:
         if work.in_use and (mine := work.current()) is not None:
             if code in OF_PIPELINES:
-                return run_for(Queued(mine, use), super().wait, gen, *args, **kwargs)
+                return run_for(Queued(mine, use), super().wait, *args, **kwargs)
             if code not in HARMLESS and code not in OF_TWO_PHASES:
-                return run_for(Statement(mine, use), super().wait, gen, *args, **kwargs)
+                return run_for(Statement(mine, use), super().wait, *args, **kwargs)
         if use.cancel is not None:
             use.end_cancel()
-        return super().wait(gen, *args, **kwargs)
+        return super().wait(*args, **kwargs)
 
 
 class _Info(psycopg.ConnectionInfo):

@@ -157,7 +157,7 @@ def _is_at_rest(connection: Any, use: Use) -> bool:
         and not use.doubt
         and use.cancel is None
         and not use.asked
-        and not (use.handled and is_ongoing(connection))
+        and not (use.handled and (use.unsynced or is_ongoing(connection)))
     )
 
 
@@ -183,8 +183,9 @@ def _roll_back(connection: Connection, use: Use) -> None:
         raise psycopg.OperationalError("a pipeline or a two-phase transaction was left open")
     if use.doubt:
         raise psycopg.OperationalError(use.doubt)
-    if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+    if use.unsynced or status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         exchange(connection, b"ROLLBACK")
+        use.unsynced = False
 
 
 def _reset(connection: Connection, session: Session, prepared: bool) -> None:

@@ -65,6 +65,9 @@ class Use:
     prepared = False
     # Whether psycopg's attributes may have changed.
     handled = False
+    # Whether a pipeline may have been left without a Sync: then the server is in a transaction, or
+    # waits, and libpq doesn't know. `handled` is set, too.
+    unsynced = False
     # Why the session can't be lent again.
     doubt = ""
     # Seconds that statements took.
@@ -129,6 +132,10 @@ class Use:
         else:
             self.note(effect, self.reason or command_of(sql))
             self.prepared = self.prepared or prepares(sql)
+
+    def note_unsynced(self) -> None:
+        """Note that a pipeline may be left without a Sync."""
+        self.unsynced = self.handled = True
 
     def forget_effect(self) -> None:
         """Treat what was done so far as part of setting up a new session."""

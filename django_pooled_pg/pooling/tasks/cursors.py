@@ -116,8 +116,9 @@ class NotingTaskCursor(NotesStatements, _Base):
         try:
             await super().executemany(query, *args, **kwargs)
             self._note_results(sql)
-        except ReadOnlySqlTransaction:
-            use.refused_to_write = True
+        except BaseException as ex:
+            use.note_unsynced()  # psycopg may run it in a pipeline
+            use.refused_to_write |= isinstance(ex, ReadOnlySqlTransaction)
             raise
         finally:
             use.worked += monotonic() - started

@@ -23,7 +23,7 @@ async def in_thread(
     """Return what `function` returns, called in a thread of its own, in this task's context.
 
     If the task is canceled meanwhile, the thread goes on, and calls `undo` with the result. Until
-    then it `keeps` that alive.
+    then it `keeps` that alive, whose garbage collection undoes the same.
     """
     errand = _Errand(function, undo, keeps)
     try:
@@ -109,6 +109,8 @@ class _Errand(Generic[R]):
         """Note that nobody waits for the result, whether it is here already or still to come."""
         if os.getpid() != self._process_id:
             return  # the parent's task is collected in a forked child
+        if self._keeps is not None and not in_loop(self._loop):
+            return  # it is collected with its task, and whoever learns of that undoes it
         if not self._loop.is_closed():
             self.came.cancel()
         self._take_back()

@@ -133,8 +133,10 @@ class RawTaskHandle(NotingHandle, QuickTaskHandle):
         code = getattr(gen, "gi_code", None)
         if self.ends_unheard(code):
             return None
-        self.note_wait(code)
-        return await super().wait(gen, *args, **kwargs)
+        use = self.note_wait(code)
+        result = await super().wait(gen, *args, **kwargs)
+        self.note_waited(use, code)
+        return result
 
 
 for _class in (QuickTaskHandle, RawTaskHandle):
