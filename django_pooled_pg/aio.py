@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, cast
@@ -218,7 +219,7 @@ def _why_not_committed(status: int) -> psycopg.Error | None:
 async def _end_others(lease: Lease, use: TaskUse) -> None:
     """Make sure that no other task is in the middle of something with the connection."""
     if use.lock.locked():
-        await to_its_end(_end_other(lease, use))
+        await to_its_end(partial(_end_other, lease, use))
 
 
 async def _end_other(lease: Lease, use: TaskUse) -> None:

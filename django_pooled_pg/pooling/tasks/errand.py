@@ -13,6 +13,8 @@ from ..process.locks import Lock
 
 R = TypeVar("R")
 
+_ATTEMPTS = 3
+
 
 async def in_thread(
     function: Callable[[], R],
@@ -34,18 +36,26 @@ async def in_thread(
         raise
 
 
-async def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Await it to its end. Raises `CancelledError` afterwards if this task is canceled meanwhile."""
-    task, is_canceled = asyncio.create_task(coroutine), False
-    # Else asyncio.run() would cancel it, too, when it cancels all tasks at its end.
-    # https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
-    asyncio.tasks._unregister_task(task)
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            is_canceled = True
-    task.result()
+async def to_its_end(function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Await what `function` returns, to its end.
+
+    Raises `CancelledError` afterwards if this task is canceled meanwhile.
+    """
+    is_canceled = False
+    for _ in range(_ATTEMPTS):
+        task = asyncio.create_task(function())
+        # Else asyncio.run() would cancel it, too, when it cancels all tasks at its end.
+        # https://docs.python.org/3/library/asyncio-extending.html#task-lifetime-support
+        asyncio.tasks._unregister_task(task)
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                is_canceled = True
+        # On Python 3.11, psycopg 3.2 waits in tasks of its own, which are canceled then.
+        if not task.cancelled():
+            task.result()
+            break
     if is_canceled:
         raise asyncio.CancelledError
 

@@ -77,8 +77,9 @@ class QuickTaskHandle(psycopg.AsyncConnection[Any]):
             except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 # Where the borrow has ended meanwhile, whoever ended it sees to the statement.
                 if use_of(cast(Any, self)) is use and pgconn.transaction_status == ACTIVE:
+                    end_statement = partial(self._end_statement, use, gen, pgconn.socket)
                     with suppress(asyncio.CancelledError):
-                        await to_its_end(self._end_statement(use, gen, pgconn.socket))
+                        await to_its_end(end_statement)
                 raise
         finally:
             use.waits -= 1

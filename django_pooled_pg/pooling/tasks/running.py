@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,4 +127,4 @@ def _statement(mine: Work, use: Use, code: CodeType | None) -> Statement:
 
 async def _end_cancel(use: Use) -> None:
     if use.cancel is not None and in_loop():
-        await to_its_end(in_thread(use.end_cancel))
+        await to_its_end(partial(in_thread, use.end_cancel))
