@@ -398,6 +398,7 @@ def test_a_block_that_is_never_left_is_reclaimed(
     assert "never returned. Borrow by async with" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_task_whose_loop_is_closed_while_receivers_are_told_loses_nothing(
     make_alias: MakeAlias,
 ) -> None:
@@ -428,6 +429,8 @@ def test_a_task_whose_loop_is_closed_while_receivers_are_told_loses_nothing(
     loop.close()
     idle(pool_of(wrapper), within=10)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    gc.collect()
 
 
 def test_receivers_are_told(make_alias: MakeAlias) -> None:
