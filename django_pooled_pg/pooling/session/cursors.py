@@ -179,9 +179,11 @@ class NotingCursor(NotesStatements, _Base):
             else:
                 run_for(statement, run, query, *args, **kwargs)
             self._note_results(sql)
-        except BaseException as ex:
-            use.note_unsynced()  # psycopg may run it in a pipeline
+        except psycopg.Error as ex:
             use.refused_to_write |= isinstance(ex, ReadOnlySqlTransaction)
+            raise
+        except BaseException:
+            use.note_unsynced()  # psycopg may have run it in a pipeline
             raise
         finally:
             use.worked += monotonic() - started

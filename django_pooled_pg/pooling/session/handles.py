@@ -159,8 +159,7 @@ class NotingHandle(_BaseOfBoth):
             return  # psycopg ends what it had begun, such as a garbage-collected notifies()
         use = current_use(self)
         use.handled = True
-        if name == "_pipeline" and value is not None:
-            use.note_unsynced()
+        use.unsynced = use.unsynced or (name == "_pipeline" and value is not None)
         super().__setattr__(name, value)
 
     @property
