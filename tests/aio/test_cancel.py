@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.transaction import OutOfOrderTransactionNesting
 
 from django_pooled_pg import aio, connection_borrowed, deadline
+from django_pooled_pg.base import DatabaseWrapper
 from django_pooled_pg.pooling.pool import Pool
 from tests.aio.conftest import MakeAlias, fetch, idle, pid_of, pool_of
 from tests.support.proxy import Proxy
@@ -341,7 +342,12 @@ async def listen(connection: psycopg.AsyncConnection[Any]) -> None:
 )
 @pytest.mark.parametrize("cancels_it", [False, True])
 def test_as_it_ends_a_block_whose_connection_another_task_uses(
-    make_alias: MakeAlias, what: Any, error: str, survives: bool, cancels_it: bool
+    make_alias: MakeAlias,
+    database: Any,
+    what: Any,
+    error: str,
+    survives: bool,
+    cancels_it: bool,
 ) -> None:
     wrapper = make_alias({"max_size": 1})
     others: list[asyncio.Task[None]] = []
@@ -372,6 +378,10 @@ def test_as_it_ends_a_block_whose_connection_another_task_uses(
 
     asyncio.run(use())
     idle(pool_of(wrapper))
+    if not (survives or cancels_it):
+        with connect(database) as server:
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+            wait_until(lambda: server.execute(sql, pids).fetchone() == (0,))
 
 
 def test_twice_as_it_ends_a_block_whose_connection_another_task_uses(make_alias: MakeAlias) -> None:
@@ -400,14 +410,15 @@ def test_twice_as_it_ends_a_block_whose_connection_another_task_uses(make_alias:
     idle(pool_of(wrapper))
 
 
+def unencrypted(make_alias: MakeAlias, proxy: Proxy) -> DatabaseWrapper:
+    """Return a wrapper that connects by the proxy; nothing is asked before a cancel request itself."""
+    options = {"sslmode": "disable", "gssencmode": "disable"}
+    return make_alias({"max_size": 1}, HOST="127.0.0.1", PORT=str(proxy.port), OPTIONS=options)
+
+
 def test_while_a_request_of_its_deadline_is_under_way(make_alias: MakeAlias, database: Any) -> None:
     with Proxy(int(database["PORT"])) as proxy:
-        wrapper = make_alias(
-            {"max_size": 1},
-            HOST="127.0.0.1",
-            PORT=str(proxy.port),
-            OPTIONS={"sslmode": "disable", "gssencmode": "disable"},
-        )
+        wrapper = unencrypted(make_alias, proxy)
 
         async def nest() -> None:
             async with (
@@ -505,13 +516,7 @@ def test_a_request_that_arrives_late_hits_nobody_else(
     make_alias: MakeAlias, database: Any, begin: Any
 ) -> None:
     with Proxy(int(database["PORT"])) as proxy:
-        wrapper = make_alias(
-            {"max_size": 1},
-            HOST="127.0.0.1",
-            PORT=str(proxy.port),
-            # Nothing is asked before the request itself is sent.
-            OPTIONS={"sslmode": "disable", "gssencmode": "disable"},
-        )
+        wrapper = unencrypted(make_alias, proxy)
 
         async def use() -> None:
             async with aio.connection(wrapper.alias) as connection:

@@ -61,7 +61,7 @@ class Audit:
         return [
             f"{lease.borrower.name} since {lease.since}, holder {lease.living_holder()!r}, "
             f"held {lease.is_held()}, returned {lease.returned}, {lease.connection!r}, "
-            f"in check {lease.session.is_busy}, {place_of(lease)}"
+            f"busy {lease.session.is_busy}, {place_of(lease)}"
             for lease in self._pool.leases()
         ]
 
